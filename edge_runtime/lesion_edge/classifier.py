@@ -1,0 +1,197 @@
+"""Classifies pictures with a bundle: a stream in, a stream out, in the same order."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lesion_edge.errors import ImageError, LesionEdgeError
+from lesion_edge.manifest import Manifest, load_manifest, read_variant
+from lesion_edge.preprocess import Source, load_pixels
+from lesion_edge.session import available_cpus, check_signature, choose_device, open_session
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+SHIPPED_BUNDLE = Path(__file__).parent / "bundle"
+"""Where the bundle lies that is used when none is named."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """The answer for one picture, or the reason why there is none."""
+
+    path: str
+    """The picture as it was given; empty for bytes, arrays and Pillow images."""
+    label: str | None
+    """Class name after the threshold; None on an error."""
+    confidence: float | None
+    """Probability of the label, 0 to 1; None on an error."""
+    probabilities: dict[str, float]
+    """Class name to probability, in the bundle's order; they sum to 1. Empty on an error."""
+    error: str | None = None
+    """A short reason, or None."""
+
+    @property
+    def status(self) -> str:
+        """`ok` or `error`."""
+        return "ok" if self.error is None else "error"
+
+
+def decide(probabilities: NDArray[Any], threshold: float | None, positive: int) -> NDArray[np.int64]:
+    """Turn probabilities into class indices; the one rule, for training, export and device.
+
+    Args:
+        probabilities: (N, K).
+        threshold: from this probability on, the positive class is the answer; below it the most probable of
+            the others. None: the most probable class.
+        positive: index of the positive class.
+
+    Returns:
+        (N,) class indices.
+    """
+    if threshold is None:
+        return np.asarray(probabilities.argmax(axis=1))
+    others = np.array(probabilities, float)
+    others[:, positive] = -1.0
+    called = probabilities[:, positive] >= threshold
+    return np.where(called, positive, others.argmax(axis=1)).astype(np.int64)
+
+
+class Classifier:
+    """A loaded bundle. Safe to share between threads, and picklable (it is loaded again where it arrives).
+
+    >>> from lesion_edge import Classifier
+    >>> for prediction in Classifier.load("bundle").predict(["a.jpg", "b.png"]):  # doctest: +SKIP
+    ...     print(prediction.path, prediction.label, prediction.probabilities)
+    """
+
+    def __init__(
+        self,
+        bundle: str | os.PathLike[str],
+        device: str = "auto",
+        threads: int | None = None,
+        variant: str | None = None,
+        threshold: float | None = None,
+    ) -> None:
+        self._arguments = (os.fspath(bundle), device, threads, variant, threshold)
+        if threads is not None and threads < 1:
+            raise LesionEdgeError(f"{threads} threads: at least 1 is needed")
+        if threshold is not None and not 0 <= threshold <= 1:
+            raise LesionEdgeError(f"threshold {threshold} is not within 0 to 1")
+        self.manifest: Manifest = load_manifest(Path(bundle))
+        self.device = choose_device(device)
+        self.variant = variant or _preferred_variant(self.manifest, self.device)
+        if self.variant not in self.manifest.variants:
+            have = ", ".join(self.manifest.variants)
+            raise LesionEdgeError(f"{bundle} has no variant '{self.variant}', it has: {have}")
+        entry = self.manifest.variants[self.variant]
+        self.threads = threads or available_cpus()
+        self.threshold = entry.threshold if threshold is None else threshold
+        # One thread per call and several calls at once: no picture waits for another's slowest layer.
+        self._session = open_session(read_variant(Path(bundle), entry), self.device, threads=1)
+        check_signature(self._session, self.manifest.image_size, len(self.manifest.class_names))
+
+    @classmethod
+    def load(
+        cls,
+        bundle: str | os.PathLike[str] | None = None,
+        device: str = "auto",
+        threads: int | None = None,
+        variant: str | None = None,
+        threshold: float | None = None,
+    ) -> Classifier:
+        """Open a bundle.
+
+        Args:
+            bundle: its folder; None takes the one that ships inside lesion-edge.
+            device: `auto`, or one of `lesion_edge.session.PROVIDERS`, which is then used or refused.
+            threads: pictures worked on at once; None takes the CPUs this process may use.
+            variant: `int8`, `fp16` or `fp32`; None takes what suits the device.
+            threshold: 0 to 1, in place of the bundle's.
+
+        Raises:
+            LesionEdgeError: the bundle is missing, damaged or changed, or the device cannot be had.
+        """
+        if bundle is None and not SHIPPED_BUNDLE.is_dir():
+            raise LesionEdgeError("no model ships with this installation: name a bundle with --model")
+        return cls(bundle or SHIPPED_BUNDLE, device, threads, variant, threshold)
+
+    def predict(self, sources: Iterable[Source], batch_size: int = 1) -> Iterator[Prediction]:
+        """Classify pictures as a stream: order kept, memory independent of their number.
+
+        Args:
+            sources: paths, file contents, Pillow images or uint8 arrays (H, W, 3) in RGB.
+            batch_size: pictures per call of the network.
+
+        Yields:
+            One prediction per source; a picture that cannot be used gives one with `error` set.
+        """
+        iterator = iter(sources)
+        pending: deque[Future[list[Prediction]]] = deque()
+        pool = ThreadPoolExecutor(self.threads)
+        try:
+            while chunk := list(islice(iterator, batch_size)):
+                pending.append(pool.submit(self._classify, chunk))
+                if len(pending) > 2 * self.threads:
+                    yield from pending.popleft().result()
+            while pending:
+                yield from pending.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def run(self, pixels: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        """Run the network alone.
+
+        Args:
+            pixels: uint8 (N, S, S, 3), RGB, as `lesion_edge.preprocess.load_pixels` gives them.
+
+        Returns:
+            `probabilities` and `logits` float32 (N, K), `cam` float32 (N, h, w).
+        """
+        names = ["probabilities", "logits", "cam"]
+        return dict(zip(names, self._session.run(names, {"image": pixels}), strict=True))
+
+    def _classify(self, chunk: list[Source]) -> list[Prediction]:
+        pictures: list[NDArray[np.uint8]] = []
+        errors: dict[int, str] = {}
+        for index, source in enumerate(chunk):
+            try:
+                pictures.append(load_pixels(source, self.manifest.image_size, self.manifest.resize))
+            except ImageError as error:
+                errors[index] = str(error)
+        answers = iter(self._answers(np.stack(pictures)) if pictures else [])
+        return [
+            Prediction(_name(source), None, None, {}, errors[index])
+            if index in errors
+            else Prediction(_name(source), *next(answers))
+            for index, source in enumerate(chunk)
+        ]
+
+    def _answers(self, pixels: NDArray[np.uint8]) -> Iterator[tuple[str, float, dict[str, float]]]:
+        names = self.manifest.class_names
+        probabilities = self._session.run(["probabilities"], {"image": pixels})[0]
+        positive = names.index(self.manifest.positive_class)
+        labels = decide(probabilities, self.threshold, positive)
+        for row, label in zip(probabilities.tolist(), labels, strict=True):
+            yield names[label], row[label], dict(zip(names, row, strict=True))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Classifier, self._arguments
+
+
+def _preferred_variant(manifest: Manifest, device: str) -> str:
+    order = ("int8", "fp32", "fp16") if device == "cpu" else ("fp16", "fp32", "int8")
+    return next(name for name in order if name in manifest.variants)
+
+
+def _name(source: Source) -> str:
+    return os.fspath(source) if isinstance(source, str | os.PathLike) else ""

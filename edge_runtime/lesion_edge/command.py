@@ -1,0 +1,54 @@
+"""How every command starts and ends: one-line errors and the exit codes.
+
+0 all done; 1 finished, but some inputs could not be used; 2 the request or its input is wrong; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+import typer
+
+from lesion_edge.errors import LesionEdgeError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SOME_UNUSABLE = 1
+WRONG_REQUEST = 2
+INTERRUPTED = 130
+
+
+def run_command(name: str, function: Callable[..., None]) -> NoReturn:
+    """Run a function as a command with Typer, turning what it raises into a sentence and an exit code."""
+    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    app.command(context_settings={"help_option_names": ["-h", "--help"]})(function)
+    try:
+        app(prog_name=name, standalone_mode=True)
+    except LesionEdgeError as error:
+        _fail(name, str(error))
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        # The reader has seen enough; Python would complain once more when it flushes at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG, errno.EIO):
+            raise
+        where = f" {error.filename}" if error.filename else ""
+        _fail(name, f"cannot write{where}: {error.strerror}")
+    raise AssertionError("Typer ends the process")
+
+
+def say(text: str) -> None:
+    """Print a line for the person at the terminal, on standard error."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def _fail(name: str, reason: str) -> NoReturn:
+    say(f"{name}: {reason}")
+    sys.exit(WRONG_REQUEST)

@@ -1,0 +1,57 @@
+"""Finds the images that a command was asked for, without holding their names in memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+
+from lesion_edge.errors import LesionEdgeError
+from lesion_edge.preprocess import EXTENSIONS
+
+
+def find_images(paths: Sequence[str], listing: Iterable[str] = ()) -> Iterator[str]:
+    """Yield the images of folders (recursive, names sorted) and the files named themselves, in order.
+
+    A folder yields the files whose ending is in `EXTENSIONS` and passes over hidden ones. A file that is named
+    is always yielded, and `-` stands for the lines of `listing`.
+
+    Raises:
+        LesionEdgeError: at once, before the first image, when a path does not exist.
+    """
+    for path in paths:
+        if path != "-" and not os.path.lexists(path):
+            raise LesionEdgeError(f"{path} does not exist")
+    return (image for path in paths for image in _expand(path, listing))
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a file in a folder counts as an image, by its name."""
+    return os.path.splitext(name)[1].lower() in EXTENSIONS and not name.startswith(".")
+
+
+def _expand(path: str, listing: Iterable[str]) -> Iterator[str]:
+    if path == "-":
+        yield from (line.rstrip("\r\n") for line in listing if line.strip())
+    elif os.path.isdir(path):
+        yield from _walk(path, ())
+    else:
+        yield path
+
+
+def _walk(folder: str, parents: tuple[str, ...]) -> Iterator[str]:
+    # A link to a folder above would go round for ever.
+    real = os.path.realpath(folder)
+    if real in parents:
+        return
+    try:
+        with os.scandir(folder) as found:
+            entries = sorted((entry.name, entry.is_dir()) for entry in found)
+    except OSError:
+        yield folder  # becomes an error row, like an image that cannot be read
+        return
+    for name, is_folder in entries:
+        path = os.path.join(folder, name)
+        if is_folder and not name.startswith("."):
+            yield from _walk(path, (*parents, real))
+        elif not is_folder and is_image_name(name):
+            yield path

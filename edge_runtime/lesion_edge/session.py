@@ -1,0 +1,109 @@
+"""The one place that opens an ONNX Runtime session: provider, threads and memory."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lesion_edge.errors import LesionEdgeError
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+    "coreml": "CoreMLExecutionProvider",
+    "openvino": "OpenVINOExecutionProvider",
+    "directml": "DmlExecutionProvider",
+}
+"""Device name to ONNX Runtime's provider; `auto` takes CUDA where it is there, else the CPU."""
+
+OUTPUTS = ("probabilities", "logits", "cam")
+
+
+def import_onnxruntime() -> Any:
+    """Return the module, or say which extra brings it."""
+    try:
+        import onnxruntime
+    except ImportError:
+        raise LesionEdgeError("ONNX Runtime is not installed: pip install 'lesion-edge[cpu]' (or [gpu])") from None
+    return onnxruntime
+
+
+def choose_device(device: str) -> str:
+    """Turn `auto` into a device that this ONNX Runtime has, and refuse one that it has not."""
+    available = import_onnxruntime().get_available_providers()
+    if device == "auto":
+        return "cuda" if PROVIDERS["cuda"] in available else "cpu"
+    if device not in PROVIDERS:
+        raise LesionEdgeError(f"no device is called '{device}': choose auto, {', '.join(PROVIDERS)}")
+    if PROVIDERS[device] not in available:
+        here = ", ".join(name for name, provider in PROVIDERS.items() if provider in available)
+        raise LesionEdgeError(
+            f"this ONNX Runtime has no {PROVIDERS[device]} for --device {device}; it has: {here}"
+        )
+    return device
+
+
+def open_session(model: bytes, device: str = "cpu", threads: int = 1) -> onnxruntime.InferenceSession:
+    """Open a graph on a device, and fail rather than fall back to another.
+
+    Args:
+        model: the content of an ONNX file.
+        device: a key of `PROVIDERS`.
+        threads: CPU threads inside one call of `run`.
+
+    Raises:
+        LesionEdgeError: the graph cannot be loaded, or the device was not honoured.
+    """
+    runtime = import_onnxruntime()
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    # An idle thread that spins takes a core from whatever else the device does.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    provider = PROVIDERS[device]
+    providers = [provider] if device == "cpu" else [provider, PROVIDERS["cpu"]]
+    try:
+        session = runtime.InferenceSession(model, options, providers=providers)
+    except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
+        reason = " ".join(str(error).split())
+        raise LesionEdgeError(f"ONNX Runtime {runtime.__version__} cannot load the model: {reason}") from None
+    if session.get_providers()[0] != provider:
+        raise LesionEdgeError(
+            f"ONNX Runtime could not start {provider}; choose --device cpu or mend its installation"
+        )
+    return session
+
+
+def check_signature(session: onnxruntime.InferenceSession, image_size: int, classes: int) -> None:
+    """Refuse a graph whose inputs or outputs are not the bundle's contract.
+
+    Contract: `image` uint8 (N, S, S, 3) to `probabilities` and `logits` float32 (N, K), `cam` float32 (N, h, w).
+    """
+    inputs, outputs = session.get_inputs(), {output.name: output for output in session.get_outputs()}
+    takes = [(value.name, value.type, list(value.shape[1:])) for value in inputs]
+    if takes != [("image", "tensor(uint8)", [image_size, image_size, 3])]:
+        raise LesionEdgeError(
+            f"the model takes {takes}, expected 'image' uint8 (N, {image_size}, {image_size}, 3)"
+        )
+    for name in OUTPUTS:
+        if name not in outputs or outputs[name].type != "tensor(float)":
+            raise LesionEdgeError(f"the model has no float32 output '{name}'")
+    if list(outputs["probabilities"].shape[1:]) != [classes]:
+        raise LesionEdgeError(f"the model gives {outputs['probabilities'].shape[1:]} probabilities, not {classes}")
+
+
+def available_cpus() -> int:
+    """CPUs this process may use: its affinity, and the quota of its control group where there is one."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    count = len(affinity(0)) if affinity else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+        return max(1, min(count, -(-int(quota) // int(period))))
+    except (OSError, ValueError):
+        return count

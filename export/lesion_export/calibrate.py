@@ -1,0 +1,114 @@
+"""Measures the range of every activation on training images; the int8 scales follow from it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lesion_edge.progress import progress_bar
+from lesion_edge.session import available_cpus, open_session
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from lesion_export.run import Example
+
+BINS = 2048
+BATCH = 4
+Ranges = dict[str, tuple[float, float]]
+"""Tensor name to the smallest and largest value that int8 shall represent."""
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """The values of one activation over all calibration images."""
+
+    low: float
+    high: float
+    counts: NDArray[np.int64]
+    """(BINS,), equal bins between low and high."""
+
+
+def choose_examples(examples: list[Example], count: int, seed: int) -> list[Example]:
+    """Draw examples, the same number of every class as far as there are so many."""
+    rng = np.random.default_rng(seed)
+    labels = np.array([example.label for example in examples])
+    classes = np.unique(labels)
+    chosen = [rng.permutation(np.flatnonzero(labels == label))[: -(-count // len(classes))] for label in classes]
+    return [examples[index] for index in sorted(np.concatenate(chosen))]
+
+
+def collect_histograms(graph: Any, pixels: NDArray[np.uint8], leave_out: set[str]) -> dict[str, Histogram]:
+    """Run the float graph over images and count the values of every activation.
+
+    Args:
+        graph: `onnx.ModelProto`.
+        pixels: uint8 (N, S, S, 3), RGB.
+        leave_out: outputs of nodes that stay float.
+    """
+    import onnx
+
+    probe = copy.deepcopy(graph)
+    names = [node.output[0] for node in graph.graph.node if node.output[0] not in leave_out]
+    outputs = {output.name for output in graph.graph.output}
+    probe.graph.output.extend(
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
+        for name in names
+        if name not in outputs
+    )
+    session = open_session(probe.SerializeToString(), threads=available_cpus())
+    batches = [pixels[start : start + BATCH] for start in range(0, len(pixels), BATCH)]
+    low, high = dict.fromkeys(names, np.inf), dict.fromkeys(names, -np.inf)
+    counts = {name: np.zeros(BINS, np.int64) for name in names}
+    with progress_bar("calibration", 2 * len(batches)) as advance:
+        for batch in batches:
+            for name, values in zip(names, session.run(names, {"image": batch}), strict=True):
+                low[name], high[name] = min(low[name], values.min()), max(high[name], values.max())
+            advance(1)
+        for batch in batches:
+            for name, values in zip(names, session.run(names, {"image": batch}), strict=True):
+                width = (high[name] - low[name]) / BINS or 1.0
+                index = np.minimum(((values.ravel() - low[name]) / width).astype(np.int32), BINS - 1)
+                counts[name] += np.bincount(index, minlength=BINS)
+            advance(1)
+    return {name: Histogram(float(low[name]), float(high[name]), counts[name]) for name in names}
+
+
+def _min_max(histogram: Histogram) -> tuple[float, float]:
+    return histogram.low, histogram.high
+
+
+def _percentile(histogram: Histogram, fraction: float = 0.99999) -> tuple[float, float]:
+    below = np.cumsum(histogram.counts) / histogram.counts.sum()
+    edges = np.linspace(histogram.low, histogram.high, BINS + 1)
+    return float(edges[np.searchsorted(below, 1 - fraction)]), float(edges[1 + np.searchsorted(below, fraction)])
+
+
+def _mse(histogram: Histogram) -> tuple[float, float]:
+    """The share of the range with the least squared rounding and clipping error."""
+    edges = np.linspace(histogram.low, histogram.high, BINS + 1)
+    centres = (edges[1:] + edges[:-1]) / 2
+
+    def error(share: float) -> float:
+        low, step = histogram.low * share, (histogram.high - histogram.low) * share / 255 or 1.0
+        rounded = np.clip(np.round((centres - low) / step), 0, 255) * step + low
+        return float((histogram.counts * (rounded - centres) ** 2).sum())
+
+    share = min(np.linspace(0.3, 1.0, 36), key=error)
+    return histogram.low * share, histogram.high * share
+
+
+METHODS: dict[str, Callable[[Histogram], tuple[float, float]]] = {
+    "min-max": _min_max,
+    "percentile": _percentile,
+    "mse": _mse,
+}
+
+
+def ranges_by(method: str, histograms: dict[str, Histogram]) -> Ranges:
+    """The range of every activation by one of `METHODS`."""
+    return {name: METHODS[method](histogram) for name, histogram in histograms.items()}

@@ -1,0 +1,60 @@
+"""From the float graph to int8: QDQ, uint8 activations, int8 weights per channel.
+
+Weights have 7 bits (`reduce_range`): a CPU with AVX2 but without VNNI adds two products in 16 bits, and full
+8-bit weights overflow there without a word.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from lesion_export.calibrate import Ranges
+
+OPERATORS = ("Conv", "Relu", "MaxPool", "Add", "GlobalAveragePool", "Flatten", "Gemm")
+
+
+def stays_float(node: Any) -> bool:
+    """Whether a node is left as it is: the input's centring, the softmax, and the class-activation map."""
+    return node.op_type not in OPERATORS or node.output[0].startswith("cam")
+
+
+def quantize(graph: Any, ranges: Ranges) -> Any:
+    """Quantize a float graph.
+
+    The dense layers give int32 products times a scale, without rounding to 256 steps once more.
+
+    Args:
+        graph: `onnx.ModelProto` of `lesion_export.convert`.
+        ranges: of every activation, from `lesion_export.calibrate`.
+
+    Returns:
+        `onnx.ModelProto` with the same inputs and outputs.
+    """
+    import onnx
+    from onnxruntime.quantization import CalibrationMethod, QuantType
+    from onnxruntime.quantization.calibrate import TensorData, TensorsData
+    from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+
+    tensors = {
+        name: TensorData(lowest=np.float32(low), highest=np.float32(high)) for name, (low, high) in ranges.items()
+    }
+    quantizer = QDQQuantizer(
+        onnx.shape_inference.infer_shapes(copy.deepcopy(graph)),
+        per_channel=True,
+        reduce_range=True,
+        weight_qType=QuantType.QInt8,
+        activation_qType=QuantType.QUInt8,
+        tensors_range=TensorsData(CalibrationMethod.MinMax, tensors),
+        nodes_to_quantize=[],
+        nodes_to_exclude=[node.name for node in graph.graph.node if stays_float(node)],
+        op_types_to_quantize=list(OPERATORS),
+        extra_options={"OpTypesToExcludeOutputQuantization": ["Gemm"]},
+    )
+    quantizer.quantize_model()
+    quantized = quantizer.model.model
+    quantized.ir_version = graph.ir_version
+    return quantized

@@ -1,0 +1,1 @@
+"""Fine-tunes ResNet50 on labelled dermoscopy images and writes a run folder."""

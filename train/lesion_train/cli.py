@@ -1,0 +1,156 @@
+"""`lesion-train`: fine-tune ResNet50 on a folder of labelled images."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from lesion_edge import command
+from lesion_edge.command import say
+from lesion_edge.errors import LesionEdgeError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lesion_train.run import Settings
+
+
+def train(
+    data: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DATA", help="Folder with one sub-folder per class, or CSV: file,label[,group][,split]."
+        ),
+    ],
+    output: Annotated[Path, typer.Option(help="Run folder to write.")],
+    recipe: Annotated[Literal["paper"], typer.Option(help="How to train.")] = "paper",
+    weights: Annotated[
+        str, typer.Option(help="Start of the base: imagenet, none, or a weights file.")
+    ] = "imagenet",
+    image_size: Annotated[int, typer.Option(min=32, max=1024, help="Side of the network's input, pixels.")] = 180,
+    resize: Annotated[
+        Literal["squash", "crop", "pad"], typer.Option(help="How a picture becomes square.")
+    ] = "squash",
+    epochs: Annotated[int | None, typer.Option(min=1, help="Per stage. [default: the recipe's]")] = None,
+    validation_split: Annotated[float, typer.Option(help="Fraction held out.")] = 0.2,
+    seed: Annotated[int, typer.Option(min=0, help="Decides split, first weights and order.")] = 0,
+    positive_class: Annotated[str | None, typer.Option(help="Class to detect. [default: malignant]")] = None,
+    data_licence: Annotated[str | None, typer.Option(help="Licence of the images, for the model card.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
+) -> None:
+    """Fine-tune ResNet50 and write a run: model.keras, run.json, history.csv and plots.
+
+    Exit codes: 0 all done; 1 trained, but some images could not be used; 2 the request is wrong; 130 interrupted.
+    """
+    _require_tensorflow()
+    from lesion_train.evaluate import draw_plots, evaluate, table
+    from lesion_train.paper import EPOCHS, train_paper
+    from lesion_train.run import Settings, describe_run, write_description, write_history
+
+    settings = Settings(
+        data=str(data.resolve()),
+        recipe=recipe,
+        weights=weights if weights in ("imagenet", "none") else str(Path(weights).resolve()),
+        image_size=image_size,
+        resize=resize,
+        epochs=epochs or EPOCHS,
+        validation_split=validation_split,
+        seed=seed,
+        positive_class=positive_class,
+        data_licence=data_licence,
+    )
+    work = _open_run(output, settings, resume)
+    if work is None:
+        return say(f"{output} is finished already")
+    try:
+        trained = train_paper(settings, work)
+        positive = choose_positive(trained.class_names, positive_class)
+    except LesionEdgeError:
+        if not (work / "progress.npz").exists():
+            shutil.rmtree(output)
+        raise
+    except KeyboardInterrupt:
+        say(f"\ninterrupted; the same command with --resume goes on after the last finished epoch in {output}")
+        raise
+
+    figures = evaluate(trained, positive)
+    write_history(trained.history, output / "history.csv")
+    draw_plots(trained, figures, positive, output)
+    trained.model.save(output / "model.keras")
+    description = describe_run(
+        settings,
+        trained.root,
+        trained.class_names,
+        positive,
+        trained.parts,
+        trained.left_out,
+        figures,
+        trained.seconds,
+    )
+    write_description(description, output)
+    shutil.rmtree(work)
+    say(table(figures))
+    say(f"run: {output}")
+    if trained.left_out:
+        say(f"{len(trained.left_out)} images could not be used (named above and in run.json)")
+        raise typer.Exit(command.SOME_UNUSABLE)
+
+
+def choose_positive(class_names: Sequence[str], asked: str | None) -> str:
+    """Name the class that sensitivity, threshold and class-activation map are about.
+
+    Raises:
+        LesionEdgeError: the class asked for does not exist.
+    """
+    if asked is not None:
+        if asked not in class_names:
+            raise LesionEdgeError(f"--positive-class {asked} is not one of {', '.join(class_names)}")
+        return asked
+    if "malignant" in class_names:
+        return "malignant"
+    say(f"no class is called malignant: taking '{class_names[-1]}' as the one to detect (--positive-class)")
+    return class_names[-1]
+
+
+def _open_run(output: Path, settings: Settings, resume: bool) -> Path | None:
+    """Give the folder for unfinished work, or None where the run is finished."""
+    work = output / "unfinished"
+    record = work / "settings.json"
+    asked = json.dumps(asdict(settings), indent=1)
+    if resume:
+        if (output / "run.json").exists():
+            return None
+        if not record.exists():
+            raise LesionEdgeError(f"{output} is not an interrupted run: leave --resume out")
+        if record.read_text(encoding="utf-8") != asked:
+            raise LesionEdgeError(f"{output} was started with other settings, see {record}")
+        return work
+    if output.exists():
+        raise LesionEdgeError(f"{output} exists already: choose another --output, or --resume an interrupted run")
+    if not Path(settings.data).exists():
+        raise LesionEdgeError(
+            f"{settings.data} does not exist: give a folder with one sub-folder per class, or a CSV"
+        )
+    work.mkdir(parents=True)
+    record.write_text(asked, encoding="utf-8")
+    return work
+
+
+def _require_tensorflow() -> None:
+    # TensorFlow writes pages to standard error otherwise.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        import keras  # noqa: F401
+    except ImportError:
+        raise LesionEdgeError("TensorFlow is not installed: pip install 'lesion-edge[train]'") from None
+
+
+def main() -> None:
+    """Run `lesion-train`."""
+    command.run_command("lesion-train", train)

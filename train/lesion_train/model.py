@@ -1,0 +1,92 @@
+"""The network: ResNet50, its own normalisation, and the paper's head."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lesion_edge.errors import LesionEdgeError
+
+BASE = "resnet50"
+"""Name of the base inside the model."""
+
+
+def build_model(image_size: int, classes: int, weights: str, hidden_units: int) -> Any:
+    """Build the classifier as one Keras model.
+
+    Input shape: float32 (N, S, S, 3), RGB, 0 to 255.
+    Output shape: float32 (N, K), probabilities.
+
+    The head takes the mean of the last feature map (`pooling="avg"`), so flattening gives 2,048 values; without
+    the mean it would give 73,728 at 180 pixels and a first dense layer of 38 million weights.
+
+    Args:
+        weights: `imagenet` (Keras' download), `none`, or a `.weights.h5` or `.h5` file without the top.
+        hidden_units: width of the dense layer before the softmax.
+
+    Raises:
+        LesionEdgeError: the weights cannot be had or are not those of ResNet50.
+    """
+    import keras
+    from keras.applications import resnet50
+
+    source = {"imagenet": "imagenet", "none": None}.get(weights, weights)
+    if source not in ("imagenet", None) and not Path(str(source)).is_file():
+        raise LesionEdgeError(f"--weights {weights}: no such file (or imagenet, or none)")
+    try:
+        base = resnet50.ResNet50(
+            include_top=False, weights=source, input_shape=(image_size, image_size, 3), pooling="avg", name=BASE
+        )
+    except Exception as error:  # Keras raises urllib's, h5py's and its own exceptions here
+        reason = " ".join(str(error).split())[:200]
+        raise LesionEdgeError(f"cannot load --weights {weights} into ResNet50: {reason}") from None
+
+    image = keras.Input((image_size, image_size, 3), name="image")
+    # Batch normalisation keeps its ImageNet statistics, frozen or not (Keras' transfer learning guide).
+    features = base(resnet50.preprocess_input(image), training=False)
+    flat = keras.layers.Flatten(name="flatten")(features)
+    hidden = keras.layers.Dense(hidden_units, activation="relu", name="hidden")(flat)
+    logits = keras.layers.Dense(classes, name="logits")(hidden)
+    return keras.Model(image, keras.layers.Softmax(name="probabilities")(logits), name="lesion_edge")
+
+
+def freeze_base(model: Any) -> None:
+    """Keep every layer of the base as it is."""
+    model.get_layer(BASE).trainable = False
+
+
+def unfreeze_final_layers(model: Any, first: str) -> None:
+    """Let the base learn from the layer `first` to its end; batch normalisation stays frozen."""
+    import keras
+
+    base = model.get_layer(BASE)
+    base.trainable = True
+    learning = False
+    for layer in base.layers:
+        learning = learning or layer.name == first
+        layer.trainable = learning and not isinstance(layer, keras.layers.BatchNormalization)
+
+
+def feature_extractor(model: Any, layers: list[str]) -> Any:
+    """Model from image, float32 (N, S, S, 3) RGB, to the outputs of the base's layers."""
+    import keras
+    from keras.applications import resnet50
+
+    base = model.get_layer(BASE)
+    image = keras.Input(base.input.shape[1:], name="image")
+    inner = keras.Model(base.input, [base.get_layer(name).output for name in layers])
+    return keras.Model(image, inner(resnet50.preprocess_input(image), training=False))
+
+
+def rest_of_model(model: Any, after: str) -> Any:
+    """Model from the output of the base's layer `after` to the probabilities; it shares the layers of `model`."""
+    import keras
+
+    base = model.get_layer(BASE)
+    features = keras.Input(base.get_layer(after).output.shape[1:], name="features")
+    x = features
+    if base.get_layer(after).output is not base.output:
+        x = keras.Model(base.get_layer(after).output, base.output)(features, training=False)
+    for name in ("flatten", "hidden", "logits", "probabilities"):
+        x = model.get_layer(name)(x)
+    return keras.Model(features, x)

@@ -1,0 +1,146 @@
+"""The paper's recipe, step by step.
+
+Hussain, Zia, Haider: "Deep Learning-Based Classification of Skin Lesions Using Transfer Learning with ResNet50".
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lesion_edge.command import say
+from lesion_edge.errors import LesionEdgeError
+from lesion_train.dataset import Dataset, load_dataset
+from lesion_train.features import cached_features, predict_batches
+from lesion_train.fit import Examples, Progress, Stage, fit_stage
+from lesion_train.model import build_model, feature_extractor, freeze_base, rest_of_model, unfreeze_final_layers
+from lesion_train.pixels import Decoded, decode
+from lesion_train.run import Settings, data_digest
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+EPOCHS = 2
+LEARNING_RATE = 0.001
+BATCH_SIZE = 32
+HIDDEN_UNITS = 512
+LAST_FROZEN_LAYER = "conv5_block2_out"
+FIRST_UNFROZEN_LAYER = "conv5_block3_1_conv"
+"""The paper unfreezes "the final few" layers: here the last of the sixteen residual blocks."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained model with all that is needed to judge and describe it."""
+
+    model: Any
+    """Keras: float32 (N, S, S, 3) RGB to probabilities (N, K)."""
+    class_names: tuple[str, ...]
+    root: Path
+    parts: dict[str, Decoded]
+    """`train` and `validation`."""
+    probabilities: dict[str, NDArray[np.float32]]
+    """(N, K) per part, by the finished model."""
+    history: list[dict[str, Any]]
+    left_out: list[str]
+    """Files that could not be used, each with its reason."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """How long each step took."""
+
+
+def train_paper(settings: Settings, work: Path) -> Trained:
+    """Train as the paper does; `work` keeps what a resumed run needs.
+
+    Raises:
+        LesionEdgeError: the data or the weights cannot be used.
+    """
+    import keras
+
+    keras.utils.set_random_seed(settings.seed)
+    seconds: dict[str, float] = {}
+    with _timed(seconds, "split and resize"):
+        dataset = load_dataset(Path(settings.data), settings.validation_split, settings.seed)
+        parts = resize_images(dataset, settings, work)
+    left_out = dataset.left_out + [reason for part in parts.values() for reason in part.unusable]
+    for reason in left_out:
+        say(f"left out: {reason}")
+
+    model = build_model(settings.image_size, len(dataset.class_names), settings.weights, HIDDEN_UNITS)
+    freeze_base(model)
+    with _timed(seconds, "frozen features"):
+        pooled, late = compute_frozen_features(model, settings, parts, work)
+
+    progress = Progress.load(work / "progress.npz")
+    with _timed(seconds, "frozen stage"):
+        head = compile_model(rest_of_model(model, after="avg_pool"))
+        fit_stage(
+            Stage("frozen", head, **pooled, epochs=settings.epochs, batch_size=BATCH_SIZE), progress, settings.seed
+        )
+
+    unfreeze_final_layers(model, FIRST_UNFROZEN_LAYER)
+    with _timed(seconds, "fine-tuned stage"):
+        rest = compile_model(rest_of_model(model, after=LAST_FROZEN_LAYER))
+        fit_stage(
+            Stage("fine-tuned", rest, **late, epochs=settings.epochs, batch_size=BATCH_SIZE),
+            progress,
+            settings.seed,
+        )
+
+    probabilities = {name: predict_batches(rest, examples.inputs) for name, examples in late.items()}
+    return Trained(
+        model, dataset.class_names, dataset.root, parts, probabilities, progress.history, left_out, seconds
+    )
+
+
+def resize_images(dataset: Dataset, settings: Settings, work: Path) -> dict[str, Decoded]:
+    """Decode both parts of the split at the size of the network.
+
+    Raises:
+        LesionEdgeError: no image of some class is left.
+    """
+    parts = {}
+    for name, samples in (("train", dataset.train), ("validation", dataset.validation)):
+        part = decode(dataset.root, samples, settings.image_size, settings.resize, work / f"{name}-pixels.npy")
+        usable = {sample.label for sample in part.samples}
+        for label, class_name in enumerate(dataset.class_names):
+            if label not in usable:
+                raise LesionEdgeError(f"no image of class '{class_name}' in the {name} part can be read")
+        parts[name] = part
+    return parts
+
+
+def compute_frozen_features(
+    model: Any, settings: Settings, parts: dict[str, Decoded], work: Path
+) -> tuple[dict[str, Examples], dict[str, Examples]]:
+    """Run the frozen base once over all images, for both stages: its pooled output, and what the final layers take."""
+    extractor = feature_extractor(model, ["avg_pool", LAST_FROZEN_LAYER])
+    # A resumed run may meet changed images; the weights are already fixed by its settings.
+    key = data_digest(list(parts.values()))[:12]
+    pooled, late = {}, {}
+    for name, part in parts.items():
+        labels = np.array([sample.label for sample in part.samples])
+        files = [f"{name}-pooled", f"{name}-late"]
+        values = cached_features(extractor, part.pixels, files, work, key)
+        pooled[name], late[name] = (Examples(array, labels) for array in values)
+    return pooled, late
+
+
+def compile_model(model: Any) -> Any:
+    """Set the paper's optimiser, loss and the accuracy it watches."""
+    import keras
+
+    model.compile(keras.optimizers.Adam(LEARNING_RATE), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    seconds[name] = time.perf_counter() - start

@@ -1,0 +1,66 @@
+"""Decodes every image once, through the device's own preprocessing, into an array on disk."""
+
+from __future__ import annotations
+
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lesion_edge.errors import ImageError
+from lesion_edge.preprocess import load_pixels
+from lesion_edge.progress import progress_bar
+from lesion_edge.session import available_cpus
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from lesion_edge.preprocess import Resize
+    from lesion_train.dataset import Sample
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """The usable images of a list of samples."""
+
+    samples: list[Sample]
+    pixels: NDArray[np.uint8]
+    """(N, S, S, 3), RGB; memory-mapped."""
+    digests: list[str]
+    """SHA-256 of each file."""
+    unusable: list[str]
+    """`file: reason`, one per image that cannot be read."""
+
+
+def decode(root: Path, samples: Sequence[Sample], image_size: int, resize: Resize, cache: Path) -> Decoded:
+    """Read images into a memory-mapped array at `cache` (an .npy file)."""
+    shape = (len(samples), image_size, image_size, 3)
+    pixels = np.lib.format.open_memmap(cache, "w+", np.uint8, shape)
+    kept: list[Sample] = []
+    digests: list[str] = []
+    unusable: list[str] = []
+
+    def read(sample: Sample) -> tuple[str, NDArray[np.uint8]] | str:
+        try:
+            content = (root / sample.file).read_bytes()
+            return hashlib.sha256(content).hexdigest(), load_pixels(content, image_size, resize)
+        except OSError as error:
+            return f"{sample.file}: {error.strerror}"
+        except ImageError as error:
+            return f"{sample.file}: {error}"
+
+    with ThreadPoolExecutor(available_cpus()) as pool, progress_bar("decoding", len(samples)) as advance:
+        for sample, answer in zip(samples, pool.map(read, samples), strict=True):
+            if isinstance(answer, str):
+                unusable.append(answer)
+            else:
+                digest, pixels[len(kept)] = answer
+                digests.append(digest)
+                kept.append(sample)
+            advance(1)
+    return Decoded(kept, pixels[: len(kept)], digests, unusable)
