@@ -135,6 +135,8 @@ class Classifier:
         Yields:
             One prediction per source; a picture that cannot be used gives one with `error` set.
         """
+        if batch_size < 1:
+            raise LesionEdgeError(f"batch size {batch_size}: at least 1 is needed")
         iterator = iter(sources)
         pending: deque[Future[list[Prediction]]] = deque()
         pool = ThreadPoolExecutor(self.threads)

@@ -62,6 +62,9 @@ def infer(
     """
     from lesion_edge.images import find_images
 
+    # File names may hold any bytes; they come out as they went in.
+    if hasattr(sys.stdin, "reconfigure"):
+        sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")
     if output is not None and output.exists():
         raise LesionEdgeError(f"{output} exists already: choose another --output or remove it")
     images = find_images(paths, sys.stdin)
@@ -103,7 +106,6 @@ def infer(
 
 @contextlib.contextmanager
 def _opened(output: Path | None) -> Iterator[TextIO]:
-    # File names may hold any bytes; they come out as they went in.
     if output is None:
         if hasattr(sys.stdout, "reconfigure"):
             sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape", newline="\n")

@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import sys
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
@@ -24,21 +25,27 @@ INTERRUPTED = 130
 
 def run_command(name: str, function: Callable[..., None]) -> NoReturn:
     """Run a function as a command with Typer, turning what it raises into a sentence and an exit code."""
+
+    @functools.wraps(function)
+    def until_nobody_reads(*args: Any, **options: Any) -> None:
+        try:
+            function(*args, **options)
+        except BrokenPipeError:  # Typer would end with 1, as if some images could not be used
+            _drop_output()
+            raise typer.Exit from None
+
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-    app.command(context_settings={"help_option_names": ["-h", "--help"]})(function)
+    app.command(context_settings={"help_option_names": ["-h", "--help"]})(until_nobody_reads)
     try:
         app(prog_name=name, standalone_mode=True)
     except LesionEdgeError as error:
         _fail(name, str(error))
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
-    except BrokenPipeError:
-        # The reader has seen enough; Python would complain once more when it flushes at the end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG, errno.EIO):
             raise
+        _drop_output()
         where = f" {error.filename}" if error.filename else ""
         _fail(name, f"cannot write{where}: {error.strerror}")
     raise AssertionError("Typer ends the process")
@@ -47,6 +54,14 @@ def run_command(name: str, function: Callable[..., None]) -> NoReturn:
 def say(text: str) -> None:
     """Print a line for the person at the terminal, on standard error."""
     print(text, file=sys.stderr, flush=True)
+
+
+def _drop_output() -> None:
+    try:
+        sys.stdout.flush()
+    except OSError:
+        # Python would try once more at the end, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(name: str, reason: str) -> NoReturn:

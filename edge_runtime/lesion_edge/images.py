@@ -38,6 +38,13 @@ def _expand(path: str, listing: Iterable[str]) -> Iterator[str]:
         yield path
 
 
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself must not cost its neighbours
+        return False
+
+
 def _walk(folder: str, parents: tuple[str, ...]) -> Iterator[str]:
     # A link to a folder above would go round for ever.
     real = os.path.realpath(folder)
@@ -45,7 +52,7 @@ def _walk(folder: str, parents: tuple[str, ...]) -> Iterator[str]:
         return
     try:
         with os.scandir(folder) as found:
-            entries = sorted((entry.name, entry.is_dir()) for entry in found)
+            entries = sorted((entry.name, _is_folder(entry)) for entry in found)
     except OSError:
         yield folder  # becomes an error row, like an image that cannot be read
         return

@@ -101,7 +101,9 @@ def load_manifest(bundle: Path) -> Manifest:
         return Manifest(class_names=names, variants=variants, **content)
     except (FileNotFoundError, NotADirectoryError):
         raise LesionEdgeError(f"{bundle} is not a bundle: it has no {FILE_NAME}") from None
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except OSError as error:
+        raise LesionEdgeError(f"cannot read {path}: {error.strerror}") from None
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise LesionEdgeError(f"{path} is damaged: {error}") from None
 
 

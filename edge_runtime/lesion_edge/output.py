@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from typing import TYPE_CHECKING, Literal, TextIO
 
@@ -30,14 +31,15 @@ def open_writer(stream: TextIO, kind: Format, class_names: Sequence[str]) -> Cal
 
         return write_json
 
-    table = csv.writer(stream, lineterminator="\n")
-    table.writerow(columns)
-
-    def write_csv(prediction: Prediction) -> None:
-        table.writerow(_row(prediction, class_names))
+    def write_cells(cells: Sequence[str | float | None]) -> None:
+        # Before Python 3.13, csv quotes a carriage return in a cell only where one ends the rows as well.
+        row = io.StringIO(newline="")
+        csv.writer(row, lineterminator="\r\n").writerow(cells)
+        stream.write(row.getvalue().removesuffix("\r\n") + "\n")
         stream.flush()
 
-    return write_csv
+    write_cells(columns)
+    return lambda prediction: write_cells(_row(prediction, class_names))
 
 
 def _row(prediction: Prediction, class_names: Sequence[str]) -> list[str | float | None]:

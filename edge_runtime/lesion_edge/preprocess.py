@@ -72,6 +72,8 @@ def load_pixels(source: Source, image_size: int, resize: Resize = "squash") -> N
         raise ImageError("no permission to read it") from None
     except UnidentifiedImageError:
         raise ImageError(f"not a picture in an accepted format ({', '.join(FORMATS)})") from None
+    except Image.DecompressionBombError:  # Pillow's own limit, far above ours, is met when the file is opened
+        raise ImageError(f"too large: more than {MAX_PIXELS} pixels") from None
     except Exception as error:  # Pillow's decoders raise nearly any type on damaged bytes
         raise ImageError(f"damaged or truncated ({_one_line(error)})") from error
 

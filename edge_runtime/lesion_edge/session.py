@@ -86,16 +86,21 @@ def check_signature(session: onnxruntime.InferenceSession, image_size: int, clas
     Contract: `image` uint8 (N, S, S, 3) to `probabilities` and `logits` float32 (N, K), `cam` float32 (N, h, w).
     """
     inputs, outputs = session.get_inputs(), {output.name: output for output in session.get_outputs()}
-    takes = [(value.name, value.type, list(value.shape[1:])) for value in inputs]
-    if takes != [("image", "tensor(uint8)", [image_size, image_size, 3])]:
+    takes = [(value.name, value.type, list(value.shape)) for value in inputs]
+    image = [("image", "tensor(uint8)", [image_size, image_size, 3])]
+    fixed_batch = any(isinstance(shape[0], int) for _, _, shape in takes if shape)
+    if fixed_batch or [(name, kind, shape[1:]) for name, kind, shape in takes] != image:
         raise LesionEdgeError(
             f"the model takes {takes}, expected 'image' uint8 (N, {image_size}, {image_size}, 3)"
         )
     for name in OUTPUTS:
         if name not in outputs or outputs[name].type != "tensor(float)":
             raise LesionEdgeError(f"the model has no float32 output '{name}'")
-    if list(outputs["probabilities"].shape[1:]) != [classes]:
-        raise LesionEdgeError(f"the model gives {outputs['probabilities'].shape[1:]} probabilities, not {classes}")
+    for name in ("probabilities", "logits"):
+        if list(outputs[name].shape[1:]) != [classes]:
+            raise LesionEdgeError(f"the model gives {outputs[name].shape[1:]} {name}, not {classes}")
+    if len(outputs["cam"].shape) != 3:
+        raise LesionEdgeError(f"the model gives 'cam' {outputs['cam'].shape}, expected (N, h, w)")
 
 
 def available_cpus() -> int:

@@ -82,7 +82,7 @@ def _min_max(histogram: Histogram) -> tuple[float, float]:
     return histogram.low, histogram.high
 
 
-def _percentile(histogram: Histogram, fraction: float = 0.99999) -> tuple[float, float]:
+def _percentile(histogram: Histogram, fraction: float = 0.999999) -> tuple[float, float]:
     below = np.cumsum(histogram.counts) / histogram.counts.sum()
     edges = np.linspace(histogram.low, histogram.high, BINS + 1)
     return float(edges[np.searchsorted(below, 1 - fraction)]), float(edges[1 + np.searchsorted(below, fraction)])

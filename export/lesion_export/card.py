@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lesion_edge.manifest import Manifest
+    from lesion_edge.manifest import Manifest, Variant
     from lesion_export.verify import Gate
 
 
@@ -67,6 +67,11 @@ These images come from the same source as those it was trained on. Expect less o
 
 `lesion-infer` compares them each time it loads a graph.
 """
+
+
+def _variant_row(name: str, variant: Variant) -> str:
+    cells = (name, f"`{variant.file}`", f"{variant.bytes / 2**20:.1f}", _cell(variant.threshold))
+    return f"| {' | '.join(cells)} | {variant.threshold_method} | {variant.temperature:.3f} |"
 
 
 def _cell(value: float | int | None) -> str:

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from lesion_export.run import Run
 
 CALIBRATION_IMAGES = 200
-CALIBRATION_METHOD = "mse"
+ROUNDING_IMAGES = 96
+CALIBRATION_METHOD = "min-max"
 SEED = 0
 
 
@@ -84,8 +85,10 @@ def _build(source: Run, quantize: bool, max_drop: float) -> tuple[dict[str, Any]
 
     from lesion_export import calibrate, verify
     from lesion_export.convert import convert
+    from lesion_export.equalize import equalize
     from lesion_export.quantize import quantize as to_int8
     from lesion_export.quantize import stays_float
+    from lesion_export.rounding import round_weights
     from lesion_export.run import read_pixels
 
     positive = source.class_names.index(source.positive_class)
@@ -100,9 +103,13 @@ def _build(source: Run, quantize: bool, max_drop: float) -> tuple[dict[str, Any]
     graphs, gates = {"fp32": graph}, verify.float_gates(figures["fp32"])
     if quantize:
         chosen = calibrate.choose_examples(source.train, CALIBRATION_IMAGES, SEED)
+        pixels = np.random.default_rng(SEED).permutation(read_pixels(source, chosen))
+        even = equalize(graph, pixels[:ROUNDING_IMAGES])
+        rounded = round_weights(even, pixels[:ROUNDING_IMAGES], SEED)
         leave_out = {node.output[0] for node in graph.graph.node if stays_float(node)} - {_network_input(graph)}
-        histograms = calibrate.collect_histograms(graph, read_pixels(source, chosen), leave_out)
-        graphs["int8"] = to_int8(graph, calibrate.ranges_by(CALIBRATION_METHOD, histograms))
+        histograms = calibrate.collect_histograms(rounded.graph, pixels, leave_out)
+        ranges = calibrate.ranges_by(CALIBRATION_METHOD, histograms)
+        graphs["int8"] = to_int8(rounded.graph, ranges, rounded.scales)
         int8_logits = verify.graph_logits(graphs["int8"], validation, "int8")
         figures["int8"] = verify.agreement(logits, int8_logits, truth, positive)
         gates += verify.int8_gates(figures["int8"], max_drop)

@@ -12,8 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from lesion_export.calibrate import Ranges
 
+MAX_WEIGHT = 64
+"""Weights are integers from -64 to 64; see above."""
 OPERATORS = ("Conv", "Relu", "MaxPool", "Add", "GlobalAveragePool", "Flatten", "Gemm")
 
 
@@ -22,7 +26,7 @@ def stays_float(node: Any) -> bool:
     return node.op_type not in OPERATORS or node.output[0].startswith("cam")
 
 
-def quantize(graph: Any, ranges: Ranges) -> Any:
+def quantize(graph: Any, ranges: Ranges, scales: dict[str, NDArray[np.float32]]) -> Any:
     """Quantize a float graph.
 
     The dense layers give int32 products times a scale, without rounding to 256 steps once more.
@@ -30,6 +34,7 @@ def quantize(graph: Any, ranges: Ranges) -> Any:
     Args:
         graph: `onnx.ModelProto` of `lesion_export.convert`.
         ranges: of every activation, from `lesion_export.calibrate`.
+        scales: of every weight tensor, one per output channel, from `lesion_export.rounding`.
 
     Returns:
         `onnx.ModelProto` with the same inputs and outputs.
@@ -39,6 +44,14 @@ def quantize(graph: Any, ranges: Ranges) -> Any:
     from onnxruntime.quantization.calibrate import TensorData, TensorsData
     from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
+    dense = {node.input[1] for node in graph.graph.node if node.op_type == "Gemm"}
+    overrides = {
+        name: [
+            {"scale": step, "zero_point": np.int8(0), **({} if index else {"axis": 1 if name in dense else 0})}
+            for index, step in enumerate(steps)
+        ]
+        for name, steps in scales.items()
+    }
     tensors = {
         name: TensorData(lowest=np.float32(low), highest=np.float32(high)) for name, (low, high) in ranges.items()
     }
@@ -52,7 +65,7 @@ def quantize(graph: Any, ranges: Ranges) -> Any:
         nodes_to_quantize=[],
         nodes_to_exclude=[node.name for node in graph.graph.node if stays_float(node)],
         op_types_to_quantize=list(OPERATORS),
-        extra_options={"OpTypesToExcludeOutputQuantization": ["Gemm"]},
+        extra_options={"OpTypesToExcludeOutputQuantization": ["Gemm"], "TensorQuantOverrides": overrides},
     )
     quantizer.quantize_model()
     quantized = quantizer.model.model

@@ -17,7 +17,7 @@ def simplify(graph: Any) -> None:
 
 
 def _fold_batch_norm(graph: Any) -> None:
-    """Fold `Conv → Mul → Add` with constants into `Conv`: the converter keeps them where a convolution has a bias."""
+    """Fold `Conv → Mul → Add` with constants into `Conv`: the converter keeps them after a bias."""
     from onnx import numpy_helper
 
     constants = {tensor.name: tensor for tensor in graph.initializer}
@@ -50,7 +50,7 @@ def _fold_batch_norm(graph: Any) -> None:
 
 
 def _fold_pool_padding(graph: Any) -> None:
-    """Let the max pooling pad for itself: after a ReLU a border of zeros and one of minus infinity give the same."""
+    """Let the max pooling pad for itself: after a ReLU a border of zeros is one of minus infinity."""
     from onnx import helper
 
     pad = next(node for node in graph.node if node.op_type == "Pad")

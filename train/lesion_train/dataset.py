@@ -132,7 +132,7 @@ def _from_csv(table: Path, validation_split: float, seed: int) -> Dataset:
     straddling = {s.group for s in train if s.group} & {s.group for s in validation}
     if straddling:
         raise LesionEdgeError(
-            f"{table} puts {len(straddling)} groups on both sides of the split, first '{min(map(str, straddling))}'"
+            f"{table} puts {len(straddling)} groups on both sides of the split: '{min(map(str, straddling))}' …"
         )
     return Dataset(root, class_names, train, validation, [])
 

@@ -56,7 +56,7 @@ class Progress:
         arrays = {f"v{index}": np.asarray(value) for index, value in enumerate(_variables(model))}
         unfinished = self.file.with_suffix(".unfinished")
         with unfinished.open("wb") as stream:
-            np.savez(stream, state=np.array(state), **arrays)
+            np.savez(stream, allow_pickle=False, state=np.array(state), **arrays)
         unfinished.replace(self.file)
 
     def restore(self, model: Any) -> None:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from lesion_edge.errors import LesionEdgeError
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+RANDOM_BRANCH_SCALE = 0.2
 BASE = "resnet50"
 """Name of the base inside the model."""
 
@@ -48,6 +53,28 @@ def build_model(image_size: int, classes: int, weights: str, hidden_units: int) 
     hidden = keras.layers.Dense(hidden_units, activation="relu", name="hidden")(flat)
     logits = keras.layers.Dense(classes, name="logits")(hidden)
     return keras.Model(image, keras.layers.Softmax(name="probabilities")(logits), name="lesion_edge")
+
+
+def settle_random_base(model: Any, pixels: NDArray[np.uint8]) -> None:
+    """Make a base without ImageNet weights useful while it is frozen, from training images (N, S, S, 3) RGB.
+
+    Each residual branch starts small (Goyal et al. 2017, arXiv:1706.02677, section 5.1, starts it at zero), and the
+    statistics of batch normalisation are those of the images; otherwise signals drown in fifty random layers.
+    """
+    import keras
+    from keras.applications import resnet50
+
+    base = model.get_layer(BASE)
+    norms = [layer for layer in base.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    for norm in norms:
+        if norm.name.endswith("_3_bn"):
+            norm.gamma.assign(np.full(norm.gamma.shape, RANDOM_BRANCH_SCALE, np.float32))
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    base(resnet50.preprocess_input(np.asarray(pixels, np.float32)), training=True)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
 
 
 def freeze_base(model: Any) -> None:

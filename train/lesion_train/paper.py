@@ -19,7 +19,14 @@ from lesion_edge.errors import LesionEdgeError
 from lesion_train.dataset import Dataset, load_dataset
 from lesion_train.features import cached_features, predict_batches
 from lesion_train.fit import Examples, Progress, Stage, fit_stage
-from lesion_train.model import build_model, feature_extractor, freeze_base, rest_of_model, unfreeze_final_layers
+from lesion_train.model import (
+    build_model,
+    feature_extractor,
+    freeze_base,
+    rest_of_model,
+    settle_random_base,
+    unfreeze_final_layers,
+)
 from lesion_train.pixels import Decoded, decode
 from lesion_train.run import Settings, data_digest
 
@@ -30,6 +37,7 @@ EPOCHS = 2
 LEARNING_RATE = 0.001
 BATCH_SIZE = 32
 HIDDEN_UNITS = 512
+SETTLING_IMAGES = 128
 LAST_FROZEN_LAYER = "conv5_block2_out"
 FIRST_UNFROZEN_LAYER = "conv5_block3_1_conv"
 """The paper unfreezes "the final few" layers: here the last of the sixteen residual blocks."""
@@ -72,6 +80,8 @@ def train_paper(settings: Settings, work: Path) -> Trained:
         say(f"left out: {reason}")
 
     model = build_model(settings.image_size, len(dataset.class_names), settings.weights, HIDDEN_UNITS)
+    if settings.weights == "none":
+        settle_random_base(model, parts["train"].pixels[:SETTLING_IMAGES])
     freeze_base(model)
     with _timed(seconds, "frozen features"):
         pooled, late = compute_frozen_features(model, settings, parts, work)
@@ -118,7 +128,7 @@ def resize_images(dataset: Dataset, settings: Settings, work: Path) -> dict[str,
 def compute_frozen_features(
     model: Any, settings: Settings, parts: dict[str, Decoded], work: Path
 ) -> tuple[dict[str, Examples], dict[str, Examples]]:
-    """Run the frozen base once over all images, for both stages: its pooled output, and what the final layers take."""
+    """Run the frozen base once over all images: its pooled output, and what the final layers take."""
     extractor = feature_extractor(model, ["avg_pool", LAST_FROZEN_LAYER])
     # A resumed run may meet changed images; the weights are already fixed by its settings.
     key = data_digest(list(parts.values()))[:12]

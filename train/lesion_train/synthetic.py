@@ -163,7 +163,7 @@ def draw_lesion(rng: np.random.Generator, malignant: bool) -> Image.Image:
     hair, glints, light = _hair(rng, height, width), _glints(rng, height, width), _light(rng, x, y)
     hair_colour = _blend(BROWN, rng.uniform(0.5, 1)) * np.float32(0.7)
     grain = rng.standard_normal((height, width, 1), dtype=np.float32) * np.float32(rng.uniform(0.002, 0.012))
-    radius = min(height, width) * rng.uniform(0.17, 0.30)
+    radius = min(height, width) * rng.uniform(0.24, 0.36)
     shift_x, shift_y = (min(height, width) * rng.uniform(-0.06, 0.06) for _ in range(2))
     turn, stretch = rng.uniform(0, np.pi), rng.uniform(1, 1.2)
     cos, sin = math.cos(turn), math.sin(turn)

@@ -1,0 +1,42 @@
+# Every target sets itself up: a virtual environment in .venv with the versions of constraints.txt.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+DEMO := demo
+
+.PHONY: demo test check bench wheel clean
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Lesion Edge needs Python 3.11 or later: make PYTHON=python3.12 …")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[train,export,cpu,dev]"
+	touch $@
+
+demo: $(READY)  ## generate images, train, export to int8, classify a folder the training never saw
+	rm -rf $(DEMO)
+	$(BIN)/python -m lesion_train.synthetic $(DEMO)/images --per-class 300 --seed 1
+	$(BIN)/python -m lesion_train.synthetic $(DEMO)/new --per-class 50 --seed 2
+	$(BIN)/lesion-train $(DEMO)/images --output $(DEMO)/run --weights none --image-size 96 --epochs 4
+	$(BIN)/lesion-export $(DEMO)/run --output $(DEMO)/bundle --quantize
+	$(BIN)/lesion-infer $(DEMO)/new --model $(DEMO)/bundle --evaluate --output $(DEMO)/predictions.csv
+	head -4 $(DEMO)/predictions.csv
+	@echo "images, run, bundle and predictions are in $(DEMO)/"
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+check: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: $(READY)  ## BUNDLE=… RUN=… IMAGES=…
+	$(BIN)/python benchmarks/latency.py $(RUN) $(BUNDLE) $(IMAGES)
+	$(BIN)/python benchmarks/parity.py $(RUN) $(BUNDLE) $(IMAGES)
+
+wheel: $(READY)
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+
+clean:
+	rm -rf $(VENV) $(DEMO) dist

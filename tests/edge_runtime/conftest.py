@@ -1,0 +1,131 @@
+"""A bundle that is real in everything but size: its graph looks at nothing but the mean colour."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lesion_edge.manifest import FILE_NAME, Manifest, Variant
+
+SIZE = 32
+CLASSES = {2: ("benign", "malignant"), 3: ("red", "green", "blue")}
+POSITIVE = {2: "malignant", 3: "red"}
+# Mean RGB (0 to 255) to logits. Two classes: the redder, the more malignant; three: one per channel.
+KERNELS = {
+    2: np.array([[0, 0.02], [0, -0.01], [0, -0.01]], np.float32),
+    3: np.eye(3, dtype=np.float32) * np.float32(0.02),
+}
+
+
+def build_graph(
+    classes: int = 2,
+    *,
+    size: int | str = SIZE,
+    batch: str | int = "N",
+    input_name: str = "image",
+    input_type: str = "UINT8",
+    logits: int | None = None,
+    cam_rank: int = 3,
+    without: str | None = None,
+) -> bytes:
+    """An ONNX file that keeps the bundle's contract, or breaks the part of it that an argument names."""
+    onnx = pytest.importorskip("onnx")
+    helper, types = onnx.helper, onnx.TensorProto
+    half = [(size if isinstance(size, int) else SIZE) // 2] * 2
+    constants = {
+        "kernel": KERNELS[classes],
+        "space": np.array([1, 2], np.int64),
+        "channel": np.array([1], np.int64),
+        "one": np.array([1], np.int64),
+        "start": np.array([0], np.int64),
+        "end": np.array([classes if logits is None else logits], np.int64),
+    }
+    nodes = [
+        helper.make_node("Cast", [input_name], ["levels"], to=types.FLOAT),
+        helper.make_node("ReduceMean", ["levels", "space"], ["colour"], keepdims=0),
+        helper.make_node("MatMul", ["colour", "kernel"], ["scores"]),
+        helper.make_node("Slice", ["scores", "start", "end", "one"], ["logits"]),
+        helper.make_node("Softmax", ["scores"], ["probabilities"], axis=-1),
+        helper.make_node("Transpose", ["levels"], ["planes"], perm=[0, 3, 1, 2]),
+        helper.make_node("AveragePool", ["planes"], ["pooled"], kernel_shape=half, strides=half),
+        helper.make_node("ReduceMean", ["pooled", "channel"], ["cam"], keepdims=int(cam_rank == 4)),
+    ]
+    shapes: dict[str, list[Any]] = {
+        "probabilities": [batch, classes],
+        "logits": [batch, classes if logits is None else logits],
+        "cam": [batch, 2, 2] if cam_rank == 3 else [batch, 1, 2, 2],
+    }
+    graph = helper.make_graph(
+        nodes,
+        "mean colour",
+        [helper.make_tensor_value_info(input_name, getattr(types, input_type), [batch, size, size, 3])],
+        [helper.make_tensor_value_info(n, types.FLOAT, s) for n, s in shapes.items() if n != without],
+        [onnx.numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    content: bytes = model.SerializeToString()
+    return content
+
+
+def write_bundle(
+    folder: Path,
+    classes: int = 2,
+    *,
+    variants: tuple[str, ...] = ("int8", "fp32"),
+    threshold: float | None = None,
+    graph: bytes | None = None,
+) -> Path:
+    """Write a whole bundle; every variant holds the same graph."""
+    content = build_graph(classes) if graph is None else graph
+    folder.mkdir(parents=True)
+    entries = {}
+    for name in variants:
+        (folder / f"{name}.onnx").write_bytes(content)
+        digest = hashlib.sha256(content).hexdigest()
+        entries[name] = Variant(f"{name}.onnx", digest, len(content), 1.0, threshold, "none")
+    manifest = Manifest(CLASSES[classes], POSITIVE[classes], SIZE, "squash", entries)
+    (folder / FILE_NAME).write_text(manifest.to_json(), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def graph_bytes() -> Callable[..., bytes]:
+    """`build_graph`."""
+    return build_graph
+
+
+@pytest.fixture
+def make_bundle(tmp_path: Path) -> Callable[..., Path]:
+    """`write_bundle` into a folder of this test's own."""
+    return lambda *args, **options: write_bundle(tmp_path / "bundle", *args, **options)
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Classes benign and malignant (positive): P(malignant) = 1 / (1 + exp(-(2R - G - B) / 100))."""
+    return write_bundle(tmp_path_factory.mktemp("two") / "bundle")
+
+
+@pytest.fixture(scope="session")
+def bundle3(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Classes red (positive), green and blue: softmax of the mean colour / 50."""
+    return write_bundle(tmp_path_factory.mktemp("three") / "bundle", 3)
+
+
+@pytest.fixture
+def paint(tmp_path: Path) -> Callable[..., Path]:
+    """Write a picture of one colour below this test's folder."""
+
+    def write(name: str, colour: tuple[int, int, int], size: tuple[int, int] = (40, 30)) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", size, colour).save(path, format="PNG")
+        return path
+
+    return write

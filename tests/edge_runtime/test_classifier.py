@@ -1,0 +1,244 @@
+"""Pictures in, answers out: in order, one each, however many there are and whatever is wrong with some."""
+
+from __future__ import annotations
+
+import math
+import pickle
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lesion_edge import Classifier, LesionEdgeError, Prediction
+from lesion_edge.classifier import decide
+
+pytest.importorskip("onnxruntime")
+
+Paint = Callable[..., Path]
+RED, GREY, BLUE = (250, 30, 30), (120, 120, 120), (20, 20, 240)
+
+
+def malignant(colour: tuple[int, int, int]) -> float:
+    """The tiny graph's answer, by hand."""
+    red, green, blue = colour
+    return 1 / (1 + math.exp(-(2 * red - green - blue) / 100))
+
+
+@pytest.mark.parametrize("colour", [RED, GREY, BLUE, (0, 0, 0), (255, 255, 255)])
+def test_answer_is_the_graph_s(bundle: Path, paint: Paint, colour: tuple[int, int, int]) -> None:
+    path = paint("a.png", colour)
+    (prediction,) = Classifier(bundle).predict([path])
+    assert prediction.path == str(path)
+    assert (prediction.status, prediction.error) == ("ok", None)
+    assert prediction.probabilities == pytest.approx(
+        {"benign": 1 - malignant(colour), "malignant": malignant(colour)}, abs=1e-5
+    )
+    assert list(prediction.probabilities) == ["benign", "malignant"]
+    assert prediction.label is not None
+    assert prediction.confidence == prediction.probabilities[prediction.label]
+
+
+def test_three_classes(bundle3: Path) -> None:
+    colours = {"red": (200, 40, 10), "green": (40, 200, 10), "blue": (10, 40, 200)}
+    predictions = Classifier(bundle3).predict([Image.new("RGB", (50, 50), colour) for colour in colours.values()])
+    for (label, colour), prediction in zip(colours.items(), predictions, strict=True):
+        weights = np.exp(np.array(colour) / 50)
+        assert prediction.label == label
+        assert list(prediction.probabilities.values()) == pytest.approx(weights / weights.sum(), abs=1e-5)
+
+
+def test_network_alone_gives_all_three_outputs(bundle: Path) -> None:
+    pixels = np.full((2, 32, 32, 3), RED, np.uint8)
+    pixels[1] = BLUE
+    outputs = Classifier(bundle).run(pixels)
+    assert {name: (value.shape, value.dtype.name) for name, value in outputs.items()} == {
+        "probabilities": ((2, 2), "float32"),
+        "logits": ((2, 2), "float32"),
+        "cam": ((2, 2, 2), "float32"),
+    }
+    np.testing.assert_allclose(outputs["probabilities"][:, 1], [malignant(RED), malignant(BLUE)], atol=1e-5)
+    np.testing.assert_allclose(outputs["logits"][:, 1], [4.4, -2.2], atol=1e-3)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 50])
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_order_is_kept(bundle: Path, paint: Paint, threads: int, batch_size: int) -> None:
+    levels = [(i * 37) % 256 for i in range(20)]
+    # Sizes differ, so that the pictures of a later call are often ready before those of an earlier one.
+    paths = [paint(f"{i}.png", (level, 0, 0), (400 >> i % 5, 300)) for i, level in enumerate(levels)]
+    predictions = list(Classifier(bundle, threads=threads).predict(paths, batch_size))
+    assert [prediction.path for prediction in predictions] == [str(path) for path in paths]
+    answers = [prediction.probabilities["malignant"] for prediction in predictions]
+    assert answers == pytest.approx([malignant((level, 0, 0)) for level in levels], abs=1e-5)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 4])
+def test_unusable_picture_is_an_error_and_the_rest_goes_on(bundle: Path, paint: Paint, batch_size: int) -> None:
+    good = paint("good.png", RED)
+    damaged = good.with_name("damaged.png")
+    damaged.write_bytes(good.read_bytes()[:60])
+    missing = good.with_name("missing.png")
+    sources: list[Any] = [good, damaged, good, missing, b"no picture", np.zeros((2, 2)), good]
+    predictions = list(Classifier(bundle, threads=2).predict(sources, batch_size))
+    assert [prediction.status for prediction in predictions] == ["ok", "error", "ok", *["error"] * 3, "ok"]
+    assert [prediction.label for prediction in predictions if prediction.status == "ok"] == ["malignant"] * 3
+    assert predictions[3] == Prediction(str(missing), None, None, {}, "no such file")
+    for prediction in predictions:
+        if prediction.status == "error":
+            assert (prediction.label, prediction.confidence, prediction.probabilities) == (None, None, {})
+
+
+def test_every_kind_of_source_gives_the_same_answer(bundle: Path, paint: Paint) -> None:
+    path = paint("a.png", (90, 60, 30), (77, 51))
+    with Image.open(path) as image:
+        sources: list[Any] = [path, str(path), path.read_bytes(), image, np.asarray(image)]
+        predictions = list(Classifier(bundle).predict(sources))
+    assert [prediction.path for prediction in predictions] == [str(path), str(path), "", "", ""]
+    assert all(prediction.probabilities == predictions[0].probabilities for prediction in predictions)
+
+
+@pytest.mark.parametrize(
+    ("threshold", "probability", "index"),
+    [
+        pytest.param(None, [0.6, 0.4], 0, id="no threshold: the most probable class"),
+        pytest.param(None, [0.4, 0.6], 1, id="no threshold: the positive class when it is that"),
+        pytest.param(None, [0.5, 0.5], 0, id="no threshold, tie: the first class"),
+        pytest.param(0.5, [0.5, 0.5], 1, id="the threshold itself is positive"),
+        pytest.param(0.3, [0.7, 0.3], 1, id="low threshold: positive though less probable"),
+        pytest.param(0.3, [0.71, 0.29], 0, id="below the low threshold"),
+        pytest.param(0.9, [0.2, 0.8], 0, id="high threshold: negative though more probable"),
+        pytest.param(0.0, [1.0, 0.0], 1, id="threshold 0: always positive"),
+        pytest.param(1.0, [0.01, 0.99], 0, id="threshold 1: only a certain one is positive"),
+        pytest.param(1.0, [0.0, 1.0], 1, id="and that one is"),
+        pytest.param(None, [0.3, 0.3, 0.4], 2, id="three classes: the most probable"),
+        pytest.param(0.3, [0.1, 0.3, 0.6], 1, id="three classes: positive at the threshold"),
+        pytest.param(0.3, [0.45, 0.25, 0.3], 0, id="three classes: else the most probable of the others"),
+        pytest.param(0.9, [0.05, 0.85, 0.1], 2, id="three classes: even where the positive one leads"),
+        pytest.param(0.9, [0.0, 0.85, 0.0], 0, id="three classes: never the positive one below the threshold"),
+    ],
+)
+def test_threshold_rule(threshold: float | None, probability: list[float], index: int) -> None:
+    rows = np.array([probability, probability], np.float32 if threshold is None else np.float64)
+    before = rows.copy()
+    assert decide(rows, threshold, positive=1).tolist() == [index, index]
+    np.testing.assert_array_equal(rows, before)
+
+
+@pytest.mark.parametrize(
+    ("of_bundle", "asked", "label"),
+    [
+        pytest.param(None, None, "benign", id="the most probable class"),
+        pytest.param(0.2, None, "malignant", id="the bundle's threshold"),
+        pytest.param(0.2, 0.9, "benign", id="the caller's instead"),
+        pytest.param(0.9, 0.0, "malignant", id="0 is a threshold too"),
+    ],
+)
+def test_threshold_of_bundle_and_caller(
+    make_bundle: Callable[..., Path], of_bundle: float | None, asked: float | None, label: str
+) -> None:
+    classifier = Classifier(make_bundle(threshold=of_bundle), threshold=asked)
+    picture = Image.new("RGB", (40, 40), (100, 130, 130))  # malignant with 0.35
+    (prediction,) = classifier.predict([picture])
+    assert prediction.label == label
+    assert prediction.confidence == pytest.approx(0.354 if label == "malignant" else 0.646, abs=1e-3)
+
+
+@pytest.mark.parametrize(("threads", "batch_size"), [(1, 1), (2, 1), (2, 3)])
+def test_endless_input_is_read_only_as_far_as_needed(bundle: Path, threads: int, batch_size: int) -> None:
+    pulled = 0
+
+    def endless() -> Iterator[np.ndarray[Any, Any]]:
+        nonlocal pulled
+        while True:
+            pulled += 1
+            yield np.full((8, 8, 3), 100, np.uint8)
+
+    predictions = Classifier(bundle, threads=threads).predict(endless(), batch_size)
+    assert pulled == 0
+    ahead = batch_size * (2 * threads + 1)
+    for taken, prediction in enumerate(islice(predictions, 30), start=1):
+        assert prediction.status == "ok"
+        assert pulled <= taken + ahead
+    predictions.close()  # type: ignore[attr-defined]
+
+
+def test_no_pictures_are_no_predictions(bundle: Path) -> None:
+    assert list(Classifier(bundle).predict([])) == []
+
+
+def test_failing_input_reaches_the_caller(bundle: Path) -> None:
+    def failing() -> Iterator[bytes]:
+        yield b"not a picture"
+        raise RuntimeError("the network drive is gone")
+
+    with pytest.raises(RuntimeError, match="network drive"):
+        list(Classifier(bundle).predict(failing()))
+
+
+def test_pickled_classifier_answers_alike(bundle: Path) -> None:
+    classifier = Classifier(bundle, device="cpu", threads=2, variant="fp32", threshold=0.2)
+    copy = pickle.loads(pickle.dumps(classifier))
+    assert (copy.device, copy.threads, copy.variant, copy.threshold) == ("cpu", 2, "fp32", 0.2)
+    picture = Image.new("RGB", (40, 40), (100, 130, 130))
+    assert list(copy.predict([picture])) == list(classifier.predict([picture]))
+
+
+def test_shared_between_threads(bundle: Path) -> None:
+    classifier = Classifier(bundle, threads=2)
+    streams = [[np.full((9, 9, 3), (5 * level, 0, start), np.uint8) for level in range(40)] for start in range(6)]
+    alone = [list(classifier.predict(stream)) for stream in streams]
+    with ThreadPoolExecutor(6) as pool:
+        together = list(pool.map(lambda stream: list(classifier.predict(stream)), streams))
+    assert together == alone
+    assert len({prediction.confidence for stream in alone for prediction in stream}) > 100, "answers differ"
+
+
+@pytest.mark.parametrize(
+    ("variants", "asked", "taken"),
+    [
+        pytest.param(("int8", "fp32"), None, "int8", id="the CPU takes int8"),
+        pytest.param(("fp16", "fp32"), None, "fp32", id="then fp32"),
+        pytest.param(("fp16",), None, "fp16", id="then what there is"),
+        pytest.param(("int8", "fp32"), "fp32", "fp32", id="or what is asked for"),
+    ],
+)
+def test_variant(
+    make_bundle: Callable[..., Path], variants: tuple[str, ...], asked: str | None, taken: str
+) -> None:
+    assert Classifier(make_bundle(variants=variants), device="cpu", variant=asked).variant == taken
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        pytest.param({"threads": 0}, "0 threads: at least 1", id="no threads"),
+        pytest.param({"threads": -1}, "-1 threads", id="negative threads"),
+        pytest.param({"threshold": 2}, "threshold 2 is not within 0 to 1", id="threshold above 1"),
+        pytest.param({"threshold": -0.1}, "threshold -0.1", id="threshold below 0"),
+        pytest.param({"threshold": math.nan}, "threshold nan", id="threshold NaN"),
+        pytest.param({"variant": "fp16"}, "no variant 'fp16', it has: int8, fp32", id="variant the bundle lacks"),
+        pytest.param({"device": "gpu"}, "no device is called 'gpu'", id="unknown device"),
+        pytest.param({"bundle": "/nowhere"}, "/nowhere is not a bundle", id="no bundle"),
+    ],
+)
+def test_wrong_argument_is_refused(bundle: Path, options: dict[str, Any], reason: str) -> None:
+    with pytest.raises(LesionEdgeError, match=reason):
+        Classifier.load(**{"bundle": bundle, **options})
+
+
+@pytest.mark.parametrize("batch_size", [0, -1])
+def test_batch_without_pictures_is_refused(bundle: Path, batch_size: int) -> None:
+    with pytest.raises(LesionEdgeError, match=f"batch size {batch_size}: at least 1"):
+        list(Classifier(bundle).predict([b"x"], batch_size))
+
+
+def test_graph_that_breaks_the_contract_is_refused(
+    make_bundle: Callable[..., Path], graph_bytes: Callable[..., bytes]
+) -> None:
+    with pytest.raises(LesionEdgeError, match="probabilities, not 2"):
+        Classifier(make_bundle(graph=graph_bytes(3)))

@@ -1,0 +1,339 @@
+"""`lesion-infer` as its operator meets it: a process with arguments, streams and an exit code."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lesion_edge import Classifier, __version__
+
+pytest.importorskip("onnxruntime")
+reference = pytest.importorskip("sklearn.metrics")
+
+COMMAND = [sys.executable, "-c", "from lesion_edge.cli import main; main()"]
+RED, BLUE = (250, 30, 30), (20, 20, 240)
+HEADER = ["path", "status", "label", "confidence", "p_benign", "p_malignant", "error"]
+
+Paint = Callable[..., Path]
+Run = subprocess.CompletedProcess[bytes]
+
+
+def infer(
+    *arguments: str | os.PathLike[Any],
+    cwd: Path | None = None,
+    given: bytes = b"",
+    stdout: IO[Any] | int = subprocess.PIPE,
+    environment: dict[str, str] | None = None,
+) -> Run:
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        input=given,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        cwd=cwd,
+        env={**inherited, **(environment or {})},
+        timeout=60,
+        check=False,
+    )
+
+
+def table(content: bytes) -> list[list[str]]:
+    return list(csv.reader(io.StringIO(content.decode("utf-8", "surrogateescape"), newline="")))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten pictures below folders named after their classes, three of them on the wrong side of a half."""
+    root = tmp_path_factory.mktemp("labelled")
+    for label, levels in {"benign": [0, 40, 80, 120, 220], "malignant": [90, 180, 200, 230, 250]}.items():
+        (root / label).mkdir()
+        for level in levels:
+            Image.new("RGB", (60, 40), (level, 100, 100)).save(root / label / f"{level:03}.png")
+    return root
+
+
+@pytest.fixture
+def mixed(paint: Paint, tmp_path: Path) -> Path:
+    """A good picture, a damaged one and another good one."""
+    good = paint("mixed/a.png", RED)
+    (tmp_path / "mixed/b.jpg").write_bytes(good.read_bytes()[:50])
+    paint("mixed/c.png", BLUE)
+    return tmp_path / "mixed"
+
+
+def test_csv_holds_what_the_classifier_answers(bundle: Path, mixed: Path) -> None:
+    run = infer(mixed, "--model", bundle)
+    header, *rows = table(run.stdout)
+    assert header == HEADER
+    for row, prediction in zip(rows, Classifier(bundle).predict(sorted(mixed.iterdir())), strict=True):
+        if prediction.status == "ok":
+            values = [prediction.confidence, *prediction.probabilities.values()]
+            assert row == [prediction.path, "ok", prediction.label, *(str(round(v or 0, 6)) for v in values), ""]
+        else:
+            assert row == [prediction.path, "error", "", "", "", "", prediction.error]
+    assert [row[1] for row in rows] == ["ok", "error", "ok"]
+    assert b"\r" not in run.stdout
+    assert run.returncode == 1
+
+
+def test_json_lines_hold_the_same_as_csv(bundle: Path, mixed: Path, tmp_path: Path) -> None:
+    rows = table(infer(mixed, "--model", bundle).stdout)
+    run = infer(mixed, "--model", bundle, "--format", "jsonl", "--output", tmp_path / "answers.jsonl")
+    lines = [json.loads(line) for line in (tmp_path / "answers.jsonl").read_text().splitlines()]
+    assert [list(line) for line in lines] == [HEADER] * 3
+    as_text = [["" if value is None else str(value) for value in line.values()] for line in lines]
+    assert as_text == rows[1:]
+    assert lines[1]["label"] is lines[1]["p_benign"] is None
+    assert lines[0]["error"] is None
+    assert run.stdout == b""
+
+
+def test_columns_follow_the_classes_of_the_bundle(bundle3: Path, paint: Paint) -> None:
+    run = infer(paint("a.png", (10, 200, 10)), "--model", bundle3)
+    header, row = table(run.stdout)
+    assert header == ["path", "status", "label", "confidence", "p_red", "p_green", "p_blue", "error"]
+    assert row[2] == "green"
+
+
+def test_all_is_well(bundle: Path, folder: Path, tmp_path: Path) -> None:
+    output = tmp_path / "answers.csv"
+    run = infer(folder, "--model", bundle, "--output", output, "--threads", "2", "--batch-size", "3")
+    _, *rows = table(output.read_bytes())
+    assert run.returncode == 0
+    assert [row[0] for row in rows] == [str(path) for path in sorted(folder.rglob("*.png"))]
+    assert run.stdout == b""
+    assert run.stderr == b"10 images: 6 malignant, 4 benign\n"
+
+
+WRONG: list[Any] = [
+    pytest.param(["{images}", "--model", "gone"], "gone is not a bundle", id="no such bundle"),
+    pytest.param(["{images}", "--model", "{images}"], "is not a bundle", id="a folder that is no bundle"),
+    pytest.param(["gone.png", "--model", "{model}"], "gone.png does not exist", id="no such picture"),
+    pytest.param(["{empty}", "--model", "{model}"], "no images in", id="a folder without pictures"),
+    pytest.param(["-", "--model", "{model}"], "no images in -", id="an empty list"),
+    pytest.param(
+        ["{images}", "--model", "{model}", "--variant", "fp16"], "no variant 'fp16'", id="variant not there"
+    ),
+    pytest.param(
+        ["{images}", "--model", "{model}", "--device", "directml"],
+        "no DmlExecutionProvider",
+        id="device not there",
+    ),
+    pytest.param(
+        ["{images}", "--model", "{model}", "--output", "gone/a.csv"],
+        "cannot write gone/a.csv",
+        id="no such folder",
+    ),
+    pytest.param(["{images}", "--model", "{model}", "--device", "gpu"], "--device", id="unknown device"),
+    pytest.param(["{images}", "--model", "{model}", "--format", "xml"], "--format", id="unknown format"),
+    pytest.param(["{images}", "--model", "{model}", "--threads", "0"], "--threads", id="no threads"),
+    pytest.param(["{images}", "--model", "{model}", "--batch-size", "0"], "--batch-size", id="no batch"),
+    pytest.param(["{images}", "--model", "{model}", "--threshold", "2"], "--threshold", id="threshold"),
+    pytest.param(["{images}", "--model", "{model}", "--quick"], "--quick", id="unknown option"),
+    pytest.param([], "PATH", id="nothing at all"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "reason"), WRONG)
+def test_wrong_request_ends_with_2_and_one_reason(
+    bundle: Path, folder: Path, tmp_path: Path, arguments: Sequence[str], reason: str
+) -> None:
+    (tmp_path / "empty").mkdir()
+    places = {"images": folder, "model": bundle, "empty": tmp_path / "empty"}
+    run = infer(*(argument.format(**places) for argument in arguments), cwd=tmp_path)
+    *usage, last = filter(None, run.stderr.decode().splitlines())
+    assert run.returncode == 2
+    assert reason in last
+    assert [line.split()[0] for line in usage] in ([], ["Usage:", "Try"]), "at most how it is called"
+    assert run.stdout == b""
+    assert [path.name for path in tmp_path.iterdir()] == ["empty"], "nothing is written"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["--version"]])
+def test_questions_are_answered(arguments: list[str]) -> None:
+    run = infer(*arguments)
+    assert run.returncode == 0
+    assert run.stderr == b""
+    if arguments == ["--version"]:
+        assert run.stdout.decode() == f"lesion-edge {__version__}\n"
+    else:
+        assert b"--evaluate" in run.stdout
+
+
+def test_output_that_exists_is_left_alone(bundle: Path, folder: Path, tmp_path: Path) -> None:
+    output = tmp_path / "answers.csv"
+    output.write_text("precious")
+    run = infer(folder, "--model", bundle, "--output", output)
+    assert run.returncode == 2
+    assert run.stderr.decode().splitlines() == [
+        f"lesion-infer: {output} exists already: choose another --output or remove it"
+    ]
+    assert output.read_text() == "precious"
+
+
+def test_evaluation_compares_with_the_folder_names(bundle: Path, folder: Path) -> None:
+    run = infer(folder, "--model", bundle, "--evaluate")
+    _, *rows = table(run.stdout)
+    truth = [Path(row[0]).parent.name == "malignant" for row in rows]
+    called = [row[2] == "malignant" for row in rows]
+    words = [line.split() for line in run.stderr.decode().splitlines()]
+    figures = {line[0]: line[1] for line in words if len(line) == 2}
+    assert run.returncode == 0
+    assert figures["images"] == "10"
+    for name, value in {
+        "accuracy": reference.accuracy_score(truth, called),
+        "precision": reference.precision_score(truth, called),
+        "f1": reference.f1_score(truth, called),
+        "sensitivity": reference.recall_score(truth, called),
+        "roc_auc": reference.roc_auc_score(truth, [float(row[5]) for row in rows]),
+    }.items():
+        assert figures[name] == f"{value:.4f}", name
+    matrix = reference.confusion_matrix(truth, called)
+    assert [line[1:] for line in words[-2:]] == [[str(count) for count in row] for row in matrix]
+
+
+def test_evaluation_counts_the_pictures_without_a_truth(bundle: Path, paint: Paint) -> None:
+    run = infer(paint("elsewhere/a.png", RED).parent, "--model", bundle, "--evaluate")
+    assert "not compared: 1 images whose folder is not called like a class" in run.stderr.decode()
+    assert "undefined" in run.stderr.decode()
+    assert run.returncode == 1
+
+
+@pytest.mark.parametrize(("threshold", "malignant"), [("0", 10), ("0.5", 6), ("0.9", 3), ("1", 0)])
+def test_threshold_moves_the_label_and_not_the_probability(
+    bundle: Path, folder: Path, threshold: str, malignant: int
+) -> None:
+    _, *rows = table(infer(folder, "--model", bundle, "--threshold", threshold).stdout)
+    assert [row[2] for row in rows].count("malignant") == malignant
+    for row in rows:
+        assert (row[2] == "malignant") == (float(row[5]) >= float(threshold))
+        assert row[3] == (row[5] if row[2] == "malignant" else row[4])
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        pytest.param({}, id="as it is"),
+        pytest.param({"PYTHONIOENCODING": "utf-8:strict"}, id="the usual locale of a desktop"),
+    ],
+)
+def test_any_file_name_comes_out_byte_for_byte(
+    bundle: Path, paint: Paint, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    names = [b"-rf.png", b"a,b.png", b"caf\xe9.png", b"line\nbreak.png", b'quote".png', "\u00e9.png".encode()]
+    content = paint("source/a.png", RED).read_bytes()
+    (tmp_path / "images").mkdir()
+    for name in names:
+        with open(os.path.join(os.fsencode(tmp_path / "images"), name), "wb") as file:
+            file.write(content)
+    run = infer("images", "--model", bundle, cwd=tmp_path, environment=environment)
+    paths = [os.fsencode(row[0]) for row in table(run.stdout)[1:]]
+    assert paths == [b"images/" + name for name in names]
+    assert run.returncode == 0
+
+    listable = [path for path in paths if b"\n" not in path]
+    again = infer("-", "--model", bundle, cwd=tmp_path, given=b"\n".join(listable), environment=environment)
+    assert [os.fsencode(row[0]) for row in table(again.stdout)[1:]] == listable
+    assert (again.returncode, b"Traceback" in again.stderr) == (0, False)
+
+    infer("images", "--model", bundle, "--output", "answers.csv", cwd=tmp_path, environment=environment)
+    assert (tmp_path / "answers.csv").read_bytes() == run.stdout
+
+    lines = infer("images", "--model", bundle, "--format", "jsonl", cwd=tmp_path, environment=environment).stdout
+    assert [os.fsencode(json.loads(line)["path"]) for line in lines.splitlines()] == paths
+
+
+def test_carriage_return_in_a_name_does_not_end_its_row(bundle: Path, paint: Paint) -> None:
+    path = paint("a\rb.png", RED)
+    rows = table(infer(path, "--model", bundle).stdout)
+    assert [row[0] for row in rows] == ["path", str(path)]
+
+
+def test_list_on_standard_input(bundle: Path, folder: Path) -> None:
+    paths = [folder / "malignant/250.png", folder / "gone.png", folder / "benign/000.png"]
+    run = infer("-", "--model", bundle, given="".join(f"{path}\n" for path in paths).encode())
+    _, *rows = table(run.stdout)
+    assert [row[0] for row in rows] == [str(path) for path in paths]
+    assert [row[2] for row in rows] == ["malignant", "", "benign"]
+    assert rows[1][-1] == "no such file"
+    assert run.returncode == 1
+
+
+def test_reader_that_has_seen_enough_ends_the_run_quietly(bundle: Path, folder: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "wb") as pipe:
+        run = infer(folder, "--model", bundle, stdout=pipe)
+    assert run.stderr == b""
+    assert run.returncode == 0
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_full_disk_is_one_line_and_2(bundle: Path, folder: Path, kind: str) -> None:
+    with open("/dev/full", "wb") as full:
+        run = infer(folder, "--model", bundle, "--format", kind, stdout=full)
+    assert run.stderr == b"lesion-infer: cannot write: No space left on device\n"
+    assert run.returncode == 2
+
+
+def test_disk_that_fills_up_under_the_output_is_one_line_and_2(bundle: Path, folder: Path, tmp_path: Path) -> None:
+    code = "import resource as r; r.setrlimit(r.RLIMIT_FSIZE, (200, r.getrlimit(r.RLIMIT_FSIZE)[1])); "
+    output = tmp_path / "answers.csv"
+    run = subprocess.run(
+        [sys.executable, "-c", code + COMMAND[2], folder, "--model", bundle, "--output", output],
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert run.stderr == b"lesion-infer: cannot write: File too large\n"
+    assert run.returncode == 2
+    assert output.read_bytes().startswith(b"path,status,")
+
+
+def test_interrupted_run_keeps_what_is_finished_and_ends_with_130(bundle: Path, folder: Path) -> None:
+    arguments = ["-", "--model", str(bundle), "--threads", "1"]
+    with subprocess.Popen(
+        [*COMMAND, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdin
+        assert process.stdout
+        assert process.stderr
+        process.stdin.write(f"{folder}/benign/000.png\n".encode() * 4)
+        process.stdin.flush()
+        # Its answer is out, so the run now waits for the list to go on.
+        first = process.stdout.readline() + process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        rest, reasons = process.stdout.read(), process.stderr.read()
+        process.stdin.close()
+    rows = table(first + rest)
+    assert rows[0] == HEADER
+    assert [row[1] for row in rows[1:]] == ["ok"] * len(rows[1:])
+    assert rows[1:]
+    assert all(len(row) == len(HEADER) for row in rows)
+    assert b"Traceback" not in reasons
+    assert process.returncode == 130
+
+
+def test_picture_far_over_the_size_limit_is_an_error_row_without_a_warning(
+    bundle: Path, paint: Paint, tmp_path: Path
+) -> None:
+    path = tmp_path / "scan.png"
+    Image.fromarray(np.zeros((10001, 10000), np.uint8)).convert("1").save(path)
+    run = infer(path, "--model", bundle)
+    assert table(run.stdout)[1][-1] == "too large: 10000x10001 pixels, limit 100000000"
+    assert len(run.stderr.splitlines()) == 1
+    assert run.returncode == 1

@@ -1,0 +1,102 @@
+"""The arrows between the three packages point one way, and a question costs no framework."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import lesion_edge
+
+ROOT = Path(lesion_edge.__file__).parents[2]
+FRAMEWORKS = {"tensorflow", "keras", "onnx", "tf2onnx"}
+IMPORT_EVERYTHING = """
+import importlib, pkgutil, sys
+import lesion_edge
+for module in pkgutil.walk_packages(lesion_edge.__path__, "lesion_edge."):
+    importlib.import_module(module.name)
+lesion_edge.Classifier, lesion_edge.Prediction, lesion_edge.LesionEdgeError
+print(*sys.modules)
+"""
+ASK_FOR_HELP = """
+import sys
+from {package}.cli import main
+sys.argv = ["{command}", "--help"]
+try:
+    main()
+finally:
+    print(*sys.modules, file=sys.stderr)
+"""
+
+
+def python(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+
+
+def packages(modules: str) -> set[str]:
+    return {name.partition(".")[0] for name in modules.split()}
+
+
+def test_importing_all_of_the_device_runtime_loads_no_framework_and_neither_other_package() -> None:
+    run = python(IMPORT_EVERYTHING)
+    assert run.returncode == 0, run.stderr
+    modules = set(run.stdout.split())
+    files = {f"lesion_edge.{path.stem}" for path in Path(lesion_edge.__file__).parent.glob("[!_]*.py")}
+    assert files <= modules, "every module was imported"
+    assert not packages(run.stdout) & {*FRAMEWORKS, "lesion_train", "lesion_export"}
+
+
+def imported(source: Path) -> set[str]:
+    """Top-level packages that a file imports anywhere, functions included."""
+    found = set()
+    for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            found.add((node.module or "").partition(".")[0])
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("__import__", "importlib.import_module"):
+            found |= {str(arg.value).partition(".")[0] for arg in node.args if isinstance(arg, ast.Constant)}
+    return found
+
+
+@pytest.mark.parametrize(
+    ("folder", "forbidden"),
+    [
+        pytest.param(
+            "edge_runtime",
+            {*FRAMEWORKS, "lesion_train", "lesion_export"},
+            id="the device needs nothing of the others",
+        ),
+        pytest.param("train", {"lesion_export", "onnx", "tf2onnx"}, id="training knows nothing of export"),
+        pytest.param("export", {"lesion_train"}, id="export knows training by its files alone"),
+    ],
+)
+def test_no_file_imports_against_the_arrows(folder: str, forbidden: set[str]) -> None:
+    sources = sorted((ROOT / folder).rglob("*.py"))
+    against = {str(path.relative_to(ROOT)): imported(path) & forbidden for path in sources}
+    assert len(sources) > 5
+    assert {path: names for path, names in against.items() if names} == {}
+
+
+def test_imports_are_seen_wherever_they_hide(tmp_path: Path) -> None:
+    source = tmp_path / "module.py"
+    source.write_text(
+        "import a.b, c\nfrom d.e import f\nfrom . import g\n"
+        "def late():\n    import h\n    importlib.import_module('i.j')\n    __import__('k')\n"
+    )
+    assert imported(source) == {"a", "c", "d", "h", "i", "k"}
+
+
+@pytest.mark.parametrize(
+    ("package", "command"),
+    [("lesion_edge", "lesion-infer"), ("lesion_train", "lesion-train"), ("lesion_export", "lesion-export")],
+)
+def test_help_loads_no_framework(package: str, command: str) -> None:
+    run = python(ASK_FOR_HELP.format(package=package, command=command))
+    assert run.returncode == 0, run.stderr
+    assert f"Usage: {command}" in run.stdout
+    assert "typer" in packages(run.stderr), "the modules were listed"
+    assert not packages(run.stderr) & {*FRAMEWORKS, "onnxruntime", "numpy", "PIL"}
