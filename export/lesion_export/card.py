@@ -48,12 +48,7 @@ These images come from the same source as those it was trained on. Expect less o
 
 | variant | file | MiB | threshold | chosen by | temperature |
 |---|---|---|---|---|---|
-{
-        chr(10).join(
-            f"| {name} | `{v.file}` | {v.bytes / 2**20:.1f} | {_cell(v.threshold)} | {v.threshold_method} | {v.temperature:.3f} |"
-            for name, v in manifest.variants.items()
-        )
-    }
+{chr(10).join(_variant_row(name, variant) for name, variant in manifest.variants.items())}
 
 ## Gates passed on the validation images
 

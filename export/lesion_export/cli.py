@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -16,11 +17,20 @@ from lesion_edge.errors import LesionEdgeError
 
 if TYPE_CHECKING:
     from lesion_export.run import Run
+    from lesion_export.verify import Gate
 
-CALIBRATION_IMAGES = 200
-ROUNDING_IMAGES = 96
-CALIBRATION_METHOD = "min-max"
-SEED = 0
+
+@dataclass
+class Built:
+    """The variants of a bundle before it is written."""
+
+    graphs: dict[str, Any]
+    """Variant to `onnx.ModelProto`."""
+    gates: list[Gate]
+    figures: dict[str, dict[str, float]]
+    """Variant to what `lesion_export.verify.agreement` found."""
+    calibration: dict[str, Any] | None = None
+    """How int8 was calibrated, where it was made."""
 
 
 def export(
@@ -47,13 +57,13 @@ def export(
 
     check_output(output)
     source = load_run(run, calibration)
-    graphs, gates, figures = _build(source, quantize, max_drop)
-    say(verify.table(gates))
-    if failed := [gate for gate in gates if not gate.passed]:
-        say(f"lesion-export: {len(failed)} of {len(gates)} gates failed, nothing written to {output}")
+    built = _build(source, quantize, max_drop)
+    say(verify.table(built.gates))
+    if failed := [gate for gate in built.gates if not gate.passed]:
+        say(f"lesion-export: {len(failed)} of {len(built.gates)} gates failed, nothing written to {output}")
         raise typer.Exit(command.SOME_UNUSABLE)
 
-    contents = {name: graph.SerializeToString() for name, graph in graphs.items()}
+    contents = {name: graph.SerializeToString() for name, graph in built.graphs.items()}
     binary = len(source.class_names) == 2
     manifest = Manifest(
         class_names=source.class_names,
@@ -67,28 +77,25 @@ def export(
                 temperature=1.0,
                 threshold=0.5 if binary else None,
                 threshold_method="default" if binary else "most probable class",
-                metrics=figures[name],
+                metrics=built.figures[name],
             )
             for name, content in contents.items()
         },
-        provenance=_provenance(source, max_drop),
+        provenance=_provenance(source, built, max_drop),
     )
-    write_bundle(output, manifest, contents, model_card(manifest, source.record, gates))
+    write_bundle(output, manifest, contents, model_card(manifest, source.record, built.gates))
     for name, content in contents.items():
         say(f"{name}: {len(content) / 2**20:.1f} MiB")
     say(f"bundle: {output}")
 
 
-def _build(source: Run, quantize: bool, max_drop: float) -> tuple[dict[str, Any], list[Any], dict[str, Any]]:
-    """Make every variant asked for, with the gates it has to pass and its figures."""
+def _build(source: Run, quantize: bool, max_drop: float) -> Built:
+    """Make every variant asked for, with the gates it has to pass."""
     import numpy as np
 
-    from lesion_export import calibrate, verify
+    from lesion_export import verify
     from lesion_export.convert import convert
-    from lesion_export.equalize import equalize
-    from lesion_export.quantize import quantize as to_int8
-    from lesion_export.quantize import stays_float
-    from lesion_export.rounding import round_weights
+    from lesion_export.int8 import make_int8
     from lesion_export.run import read_pixels
 
     positive = source.class_names.index(source.positive_class)
@@ -99,29 +106,19 @@ def _build(source: Run, quantize: bool, max_drop: float) -> tuple[dict[str, Any]
     graph = convert(model, positive)
     reference = verify.keras_logits(model, validation)
     logits = verify.graph_logits(graph, validation, "fp32")
-    figures = {"fp32": verify.agreement(reference, logits, truth, positive)}
-    graphs, gates = {"fp32": graph}, verify.float_gates(figures["fp32"])
+    figures = verify.agreement(reference, logits, truth, positive)
+    built = Built({"fp32": graph}, verify.float_gates(figures), {"fp32": figures})
     if quantize:
-        chosen = calibrate.choose_examples(source.train, CALIBRATION_IMAGES, SEED)
-        pixels = np.random.default_rng(SEED).permutation(read_pixels(source, chosen))
-        even = equalize(graph, pixels[:ROUNDING_IMAGES])
-        rounded = round_weights(even, pixels[:ROUNDING_IMAGES], SEED)
-        leave_out = {node.output[0] for node in graph.graph.node if stays_float(node)} - {_network_input(graph)}
-        histograms = calibrate.collect_histograms(rounded.graph, pixels, leave_out)
-        ranges = calibrate.ranges_by(CALIBRATION_METHOD, histograms)
-        graphs["int8"] = to_int8(rounded.graph, ranges, rounded.scales)
-        int8_logits = verify.graph_logits(graphs["int8"], validation, "int8")
-        figures["int8"] = verify.agreement(logits, int8_logits, truth, positive)
-        gates += verify.int8_gates(figures["int8"], max_drop)
-    return graphs, gates, figures
+        int8 = make_int8(source, graph)
+        int8_logits = verify.graph_logits(int8.graph, validation, "int8")
+        figures = verify.agreement(logits, int8_logits, truth, positive)
+        built.graphs["int8"], built.figures["int8"] = int8.graph, figures
+        built.gates.extend(verify.int8_gates(figures, max_drop))
+        built.calibration = int8.record
+    return built
 
 
-def _network_input(graph: Any) -> str:
-    """The tensor that the first convolution takes; it is quantized although what makes it stays float."""
-    return str(next(node for node in graph.graph.node if node.op_type == "Conv").input[0])
-
-
-def _provenance(source: Run, max_drop: float) -> dict[str, Any]:
+def _provenance(source: Run, built: Built, max_drop: float) -> dict[str, Any]:
     record = source.record
     return {
         "run": record["id"],
@@ -136,7 +133,7 @@ def _provenance(source: Run, max_drop: float) -> dict[str, Any]:
                 name: version(name) for name in ("tensorflow", "tf2onnx", "onnx", "onnxruntime", "numpy", "pillow")
             },
         },
-        "calibration": {"method": CALIBRATION_METHOD, "images": CALIBRATION_IMAGES, "seed": SEED},
+        "calibration": built.calibration,
         "max_drop": max_drop,
     }
 

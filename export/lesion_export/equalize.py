@@ -12,8 +12,10 @@ import copy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
 from lesion_edge.progress import progress_bar
 from lesion_edge.session import available_cpus, open_session
+from lesion_export.convert import FEATURES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -43,8 +45,14 @@ def equalize(graph: Any, pixels: NDArray[np.uint8]) -> Any:
     for group in groups:
         writers = [node for node in graph.graph.node if node.op_type == "Conv" and node.output[0] in group]
         readers = [node for node in graph.graph.node if node.op_type == "Conv" and node.input[0] in group]
+        # The last feature map is read by the first dense layer instead, and by the class-activation map.
+        dense = ["hidden_kernel", "cam_hidden_kernel"] if FEATURES in group else []
         values = np.max([largest[name] for name in group], axis=0)
-        weights = np.max([np.abs(kernels[node.input[1]]).max(axis=(0, 2, 3)) for node in readers], axis=0)
+        weights = np.max(
+            [np.abs(kernels[node.input[1]]).max(axis=(0, 2, 3)) for node in readers]
+            + [np.abs(kernels[name]).max(axis=1) for name in dense],
+            axis=0,
+        )
         used = (values > 0) & (weights > 0)
         scale = np.ones_like(values)
         scale[used] = np.sqrt(values[used] / weights[used])
@@ -54,32 +62,35 @@ def equalize(graph: Any, pixels: NDArray[np.uint8]) -> Any:
             kernels[node.input[2]] /= scale
         for node in readers:
             kernels[node.input[1]] *= scale[None, :, None, None]
+        for name in dense:
+            kernels[name] *= scale[:, None]
     for name, tensor in tensors.items():
         tensor.CopyFrom(numpy_helper.from_array(kernels[name], name))
     return equalized
 
 
 def _shared_scales(graph: Any) -> list[set[str]]:
-    """Groups of activations whose channels must be scaled alike, written and read by convolutions only."""
+    """Groups of activations whose channels must be scaled alike, each written by convolutions."""
     groups: list[set[str]] = [{node.output[0]} for node in graph.node if node.op_type == "Conv"]
     for node in graph.node:
         if node.op_type in PER_CHANNEL:
             names = {*node.input, *node.output}
             touched = [group for group in groups if group & names]
             groups = [group for group in groups if not group & names] + [names.union(*touched)]
-    elsewhere = {
-        name for node in graph.node if node.op_type not in PER_CHANNEL and node.op_type != "Conv" for name in node.input
-    }
     written = {node.output[0] for node in graph.node if node.op_type == "Conv"}
-    return [group for group in groups if not group & elsewhere and group & written]
+    return [group for group in groups if group & written]
 
 
-def _largest_per_channel(graph: Any, names: list[str], pixels: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+def _largest_per_channel(
+    graph: Any, names: list[str], pixels: NDArray[np.uint8]
+) -> dict[str, NDArray[np.float32]]:
     """Largest absolute value (C,) of each channel of the activations, over all images and places."""
     import onnx
 
     probe = copy.deepcopy(graph)
-    probe.graph.output.extend(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names)
+    probe.graph.output.extend(
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names
+    )
     session = open_session(probe.SerializeToString(), threads=available_cpus())
     largest: dict[str, Any] = dict.fromkeys(names, 0.0)
     with progress_bar("channel ranges", len(pixels)) as advance:

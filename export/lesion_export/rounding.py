@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from lesion_edge.progress import progress_bar
-from lesion_edge.session import available_cpus, open_session
 from numpy.lib.stride_tricks import sliding_window_view
 
+from lesion_edge.progress import progress_bar
+from lesion_edge.session import available_cpus, open_session
 from lesion_export.quantize import MAX_WEIGHT, stays_float
 
 if TYPE_CHECKING:
@@ -72,7 +72,9 @@ def _round_rows(rows: NDArray[Any], scale: NDArray[Any], products: NDArray[Any])
     size = rows.shape[1]
     diagonal = products.diagonal()
     order = np.argsort(-diagonal)
-    damped = products[np.ix_(order, order)] / max(diagonal.mean(), 1e-12) + DAMPING * np.eye(size, dtype=np.float32)
+    damped = products[np.ix_(order, order)] / max(diagonal.mean(), 1e-12) + DAMPING * np.eye(
+        size, dtype=np.float32
+    )
     # The upper factor U of the inverse, U'U, from the Cholesky factor of the matrix turned round.
     factor = _inverse_upper(np.linalg.cholesky(damped[::-1, ::-1])[::-1, ::-1])
     rest, rounded = rows[:, order], np.empty_like(rows)

@@ -101,14 +101,17 @@ def _from_folder(root: Path, validation_split: float, seed: int) -> Dataset:
 
 
 def _from_csv(table: Path, validation_split: float, seed: int) -> Dataset:
-    with table.open(encoding="utf-8-sig", newline="") as stream:
-        reader = csv.DictReader(stream)
-        columns = reader.fieldnames or []
-        if missing := {"file", "label"} - set(columns):
-            raise LesionEdgeError(
-                f"{table} has no column '{min(missing)}': it needs file,label and may have group,split"
-            )
-        rows = [row for row in reader if "split" not in columns or row["split"] in SPLITS]
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.DictReader(stream)
+            columns = reader.fieldnames or []
+            if missing := {"file", "label"} - set(columns):
+                raise LesionEdgeError(
+                    f"{table} has no column '{min(missing)}': it needs file,label and may have group,split"
+                )
+            rows = [row for row in reader if "split" not in columns or row["split"] in SPLITS]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise LesionEdgeError(f"{table} is not a CSV in UTF-8: {error}") from None
     root = table.parent
     if not rows:
         raise LesionEdgeError(f"{table} has no rows to train on")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
 from lesion_edge.errors import LesionEdgeError
 
 if TYPE_CHECKING:
@@ -56,9 +57,9 @@ def build_model(image_size: int, classes: int, weights: str, hidden_units: int) 
 
 
 def settle_random_base(model: Any, pixels: NDArray[np.uint8]) -> None:
-    """Make a base without ImageNet weights useful while it is frozen, from training images (N, S, S, 3) RGB.
+    """Make a base without ImageNet weights useful while frozen, from training images (N, S, S, 3) RGB.
 
-    Each residual branch starts small (Goyal et al. 2017, arXiv:1706.02677, section 5.1, starts it at zero), and the
+    Each residual branch starts small (Goyal et al. 2017, arXiv:1706.02677, starts it at zero), and the
     statistics of batch normalisation are those of the images; otherwise signals drown in fifty random layers.
     """
     import keras

@@ -74,6 +74,10 @@ def train_paper(settings: Settings, work: Path) -> Trained:
     seconds: dict[str, float] = {}
     with _timed(seconds, "split and resize"):
         dataset = load_dataset(Path(settings.data), settings.validation_split, settings.seed)
+        if settings.positive_class not in (None, *dataset.class_names):
+            raise LesionEdgeError(
+                f"--positive-class {settings.positive_class} is not one of {', '.join(dataset.class_names)}"
+            )
         parts = resize_images(dataset, settings, work)
     left_out = dataset.left_out + [reason for part in parts.values() for reason in part.unusable]
     for reason in left_out:

@@ -1,0 +1,63 @@
+"""What does it gain to run the frozen base once instead of once per epoch?
+
+    python benchmarks/feature_cache.py IMAGES --weights FILE [--count 256]
+
+Times one epoch of the frozen stage with the whole network, and the features once plus one epoch on them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+
+from lesion_edge.images import find_images
+from lesion_edge.preprocess import load_pixels
+
+
+def main() -> None:
+    """Print seconds and the ratio for one and for two epochs."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("images", type=Path)
+    parser.add_argument("--weights", default="imagenet")
+    parser.add_argument("--count", type=int, default=256)
+    arguments = parser.parse_args()
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    from lesion_train.features import predict_batches
+    from lesion_train.model import build_model, feature_extractor, freeze_base, rest_of_model
+    from lesion_train.paper import BATCH_SIZE, HIDDEN_UNITS, compile_model
+
+    files = itertools.islice(find_images([str(arguments.images)]), arguments.count)
+    pixels = np.stack([load_pixels(file, 180) for file in files]).astype(np.float32)
+    labels = np.arange(len(pixels)) % 2
+    model = build_model(180, 2, arguments.weights, HIDDEN_UNITS)
+    freeze_base(model)
+    whole, head = compile_model(model), compile_model(rest_of_model(model, after="avg_pool"))
+    extractor = feature_extractor(model, ["avg_pool"])
+
+    def seconds(model: object, inputs: object) -> float:
+        start = time.perf_counter()
+        model.fit(inputs, labels, batch_size=BATCH_SIZE, verbose=0)  # type: ignore[attr-defined]
+        return time.perf_counter() - start
+
+    few = pixels[:BATCH_SIZE]
+    whole.fit(few, labels[:BATCH_SIZE], verbose=0)
+    head.fit(predict_batches(extractor, few), labels[:BATCH_SIZE], verbose=0)
+    epoch = seconds(whole, pixels)
+    start = time.perf_counter()
+    features = predict_batches(extractor, pixels)
+    once = time.perf_counter() - start
+    cached = seconds(head, features)
+    print(
+        f"{len(pixels)} images: epoch without cache {epoch:.1f} s; features {once:.1f} s, epoch on them {cached:.2f} s"
+    )
+    for epochs in (2, 10):
+        print(f"{epochs} epochs: {epochs * epoch / (once + epochs * cached):.1f} times as fast")
+
+
+if __name__ == "__main__":
+    main()

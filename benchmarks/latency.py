@@ -1,0 +1,80 @@
+"""How long does one image take in Keras, fp32 and int8, one after the other in the same run?
+
+    python benchmarks/latency.py RUN BUNDLE IMAGES [--rounds 50] [--threads 1]
+
+Every round times each of them once on the same decoded image, so that a slow moment of the machine hits all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lesion_edge.images import find_images
+from lesion_edge.manifest import load_manifest, read_variant
+from lesion_edge.preprocess import load_pixels
+from lesion_edge.session import open_session
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def main() -> None:
+    """Print p50, p90 and p99 in ms, and the ratio of the medians to int8."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("images", type=Path)
+    parser.add_argument("--rounds", type=int, default=50)
+    parser.add_argument("--threads", type=int, default=1)
+    arguments = parser.parse_args()
+
+    manifest = load_manifest(arguments.bundle)
+    files = itertools.islice(find_images([str(arguments.images)]), 50)
+    images = [load_pixels(file, manifest.image_size, manifest.resize)[None] for file in files]
+    contestants = {"Keras": keras_function(arguments.run / "model.keras", arguments.threads)}
+    for name, variant in manifest.variants.items():
+        contestants[name] = graph_function(read_variant(arguments.bundle, variant), arguments.threads)
+
+    times: dict[str, list[float]] = {name: [] for name in contestants}
+    for index in range(-5, arguments.rounds):
+        image = images[index % len(images)]
+        for name, function in contestants.items():
+            start = time.perf_counter()
+            function(image)
+            if index >= 0:
+                times[name].append((time.perf_counter() - start) * 1000)
+    fastest = float(np.median(times["int8" if "int8" in times else "fp32"]))
+    print(f"{arguments.rounds} rounds, batch 1, {arguments.threads} threads\n")
+    print("| | p50 ms | p90 ms | p99 ms | p50 / int8 |\n|---|---|---|---|---|")
+    for name, values in times.items():
+        p50, p90, p99 = np.percentile(values, [50, 90, 99])
+        print(f"| {name} | {p50:.1f} | {p90:.1f} | {p99:.1f} | {p50 / fastest:.2f} |")
+
+
+def graph_function(content: bytes, threads: int) -> Callable[[Any], Any]:
+    """A graph in ONNX Runtime as a function of one uint8 batch."""
+    session = open_session(content, threads=threads)
+    return lambda image: session.run(["probabilities"], {"image": image})
+
+
+def keras_function(path: Path, threads: int) -> Callable[[Any], Any]:
+    """The Keras model as a compiled function of one uint8 batch."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    import keras
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    model = keras.models.load_model(path, compile=False)
+    compiled = tf.function(lambda image: model(image, training=False))
+    return lambda image: compiled(tf.cast(image, tf.float32)).numpy()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""A training and an export made with the commands themselves, once for all tests that look at what they leave."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+PICTURES_PER_CLASS = 24
+IMAGE_SIZE = 64
+COLOURS = {"benign": (60, 170, 60), "malignant": (170, 60, 60)}
+BROKEN = "benign/broken.jpg"
+
+Finished = subprocess.CompletedProcess[str]
+
+
+def run_command(name: str, *arguments: str | os.PathLike[str]) -> Finished:
+    """Run `lesion-train`, `lesion-export` or `lesion-infer` in a process of its own."""
+    module = {"lesion-train": "lesion_train", "lesion-export": "lesion_export", "lesion-infer": "lesion_edge"}[
+        name
+    ]
+    return subprocess.run(
+        [sys.executable, "-c", f"from {module}.cli import main; main()", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+
+
+def paint_pictures(folder: Path, per_class: int, seed: int) -> None:
+    """Write PNG noise of many sizes: mostly green below benign/, mostly red below malignant/."""
+    rng = np.random.default_rng(seed)
+    for name, colour in COLOURS.items():
+        (folder / name).mkdir(parents=True)
+        for index in range(per_class):
+            height, width = rng.integers(48, 140, 2)
+            noise = rng.normal(colour, 30, (height, width, 3))
+            Image.fromarray(np.clip(noise, 0, 255).astype(np.uint8)).save(folder / name / f"{index:02}.png")
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A finished training, and how its command ended."""
+
+    folder: Path
+    data: Path
+    command: Finished
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """`run.json`, read anew."""
+        content: dict[str, Any] = json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
+        return content
+
+
+@dataclass(frozen=True)
+class ExportedBundle:
+    """A finished export with fp32 and int8, and how its command ended."""
+
+    folder: Path
+    command: Finished
+
+
+@pytest.fixture(scope="session")
+def command() -> Callable[..., Finished]:
+    """`run_command`."""
+    return run_command
+
+
+@pytest.fixture(scope="session")
+def pictures() -> Callable[..., None]:
+    """`paint_pictures`."""
+    return paint_pictures
+
+
+@pytest.fixture(scope="session")
+def trained_run(tmp_path_factory: pytest.TempPathFactory) -> TrainedRun:
+    """A run on 48 pictures whose classes differ by their colour, and one file that is no picture."""
+    pytest.importorskip("tensorflow")
+    folder = tmp_path_factory.mktemp("training")
+    data, run = folder / "data", folder / "run"
+    paint_pictures(data, PICTURES_PER_CLASS, seed=1)
+    (data / BROKEN).write_text("not a picture\n", encoding="utf-8")
+    options = ["--weights", "none", "--image-size", str(IMAGE_SIZE), "--epochs", "3"]
+    command = run_command("lesion-train", data, "--output", run, *options, "--data-licence", "CC0-1.0")
+    assert command.returncode == 1, command.stderr
+    return TrainedRun(run, data, command)
+
+
+@pytest.fixture(scope="session")
+def trained_model(trained_run: TrainedRun) -> Any:
+    """The Keras model of `trained_run`; tests must leave it as it is."""
+    import keras
+
+    return keras.models.load_model(trained_run.folder / "model.keras", compile=False)
+
+
+@pytest.fixture(scope="session")
+def exported_bundle(trained_run: TrainedRun, tmp_path_factory: pytest.TempPathFactory) -> ExportedBundle:
+    """The bundle of `trained_run`, with int8."""
+    pytest.importorskip("tf2onnx")
+    bundle = tmp_path_factory.mktemp("export") / "bundle"
+    command = run_command("lesion-export", trained_run.folder, "--output", bundle, "--quantize")
+    assert command.returncode == 0, command.stderr
+    return ExportedBundle(bundle, command)

@@ -1,0 +1,127 @@
+"""A stage may stop at any moment; going on with it ends where it would have ended anyway."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from lesion_train import fit
+from lesion_train.fit import Examples, Progress, Stage, fit_stage
+
+keras = pytest.importorskip("keras")
+
+EPOCHS = 4
+SEED = 11
+
+
+def examples(count: int, seed: int) -> Examples:
+    rng = np.random.default_rng(seed)
+    inputs = rng.normal(size=(count, 5)).astype(np.float32)
+    return Examples(inputs, (inputs[:, 0] + inputs[:, 1] > 0).astype(np.int64))
+
+
+TRAIN, VALIDATION = examples(50, 0), examples(20, 1)
+
+
+def small_model(seed: int = 0) -> Any:
+    keras.utils.set_random_seed(seed)
+    inputs = keras.Input((5,))
+    hidden = keras.layers.Dense(6, activation="relu")(inputs)
+    model = keras.Model(inputs, keras.layers.Dense(2, activation="softmax")(hidden))
+    model.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+def train(model: Any, file: Path, name: str = "frozen", epochs: int = EPOCHS) -> Progress:
+    progress = Progress.load(file)
+    fit_stage(Stage(name, model, TRAIN, VALIDATION, epochs, batch_size=8), progress, SEED)
+    return progress
+
+
+def state(model: Any) -> list[NDArray[Any]]:
+    """Weights and all that the optimiser remembers."""
+    return [value.numpy().copy() for value in [*model.weights, *model.optimizer.variables]]
+
+
+def same(first: list[NDArray[Any]], second: list[NDArray[Any]]) -> bool:
+    return all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[NDArray[Any]], list[dict[str, Any]]]:
+    """State and history after all epochs in one go."""
+    model = small_model()
+    progress = train(model, tmp_path_factory.mktemp("whole") / "progress.npz")
+    return state(model), progress.history
+
+
+def test_history_has_a_row_for_each_epoch(
+    uninterrupted: tuple[list[NDArray[Any]], list[dict[str, Any]]],
+) -> None:
+    _, history = uninterrupted
+    assert [(row["stage"], row["epoch"]) for row in history] == [("frozen", n) for n in range(1, EPOCHS + 1)]
+    assert all(set(row) == {"stage", "epoch", "loss", "accuracy", "val_loss", "val_accuracy"} for row in history)
+    assert history[-1]["val_loss"] < history[0]["val_loss"]
+
+
+@pytest.mark.parametrize("moment", ["in the middle of epoch 2", "after epoch 2"])
+def test_resumed_stage_ends_like_an_uninterrupted_one(
+    moment: str,
+    uninterrupted: tuple[list[NDArray[Any]], list[dict[str, Any]]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    target = "_fit_epoch" if moment.startswith("in") else "say"
+    original, calls = getattr(fit, target), []
+
+    def interrupted(*arguments: Any) -> Any:
+        calls.append(1)
+        result = original(*arguments)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return result
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fit, target, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train(small_model(), tmp_path / "progress.npz")
+    finished = Progress.load(tmp_path / "progress.npz").epoch
+    assert finished == (1 if target == "_fit_epoch" else 2)
+
+    other_start = small_model(seed=99)
+    progress = train(other_start, tmp_path / "progress.npz")
+    weights, history = uninterrupted
+    assert same(state(other_start), weights)
+    assert progress.history == history
+
+
+def test_finished_stage_is_restored_and_not_trained_again(
+    uninterrupted: tuple[list[NDArray[Any]], list[dict[str, Any]]], tmp_path: Path
+) -> None:
+    train(small_model(), tmp_path / "progress.npz")
+    again = small_model(seed=99)
+    assert len(train(again, tmp_path / "progress.npz").history) == EPOCHS
+    assert same(state(again), uninterrupted[0])
+
+
+def test_earlier_stage_is_passed_over_once_the_next_has_begun(tmp_path: Path) -> None:
+    model = small_model()
+    train(model, tmp_path / "progress.npz", epochs=1)
+    train(model, tmp_path / "progress.npz", name="fine-tuned", epochs=2)
+    before = state(model)
+    progress = train(model, tmp_path / "progress.npz", epochs=1)
+    assert same(state(model), before)
+    rows = [(row["stage"], row["epoch"]) for row in progress.history]
+    assert rows == [("frozen", 1), ("fine-tuned", 1), ("fine-tuned", 2)]
+
+
+def test_order_of_the_images_follows_the_seed(tmp_path: Path) -> None:
+    first, second = small_model(), small_model()
+    for seed, model in ((1, first), (2, second)):
+        stage = Stage("frozen", model, TRAIN, VALIDATION, 1, batch_size=8)
+        fit_stage(stage, Progress(tmp_path / f"{seed}.npz"), seed)
+    assert not same(state(first), state(second))

@@ -1,0 +1,237 @@
+"""`lesion-train` as an engineer meets it: what a run folder holds, and how the command ends."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lesion_edge.errors import LesionEdgeError
+from lesion_edge.preprocess import load_pixels
+from lesion_train.cli import choose_positive, train
+from lesion_train.dataset import load_dataset
+from lesion_train.paper import train_paper
+from lesion_train.run import Settings
+
+if TYPE_CHECKING:
+    from tests.conftest import Finished, TrainedRun
+
+reference = pytest.importorskip("sklearn.metrics")
+pytest.importorskip("tensorflow")
+
+PLOTS = {"curves.png", "roc.png", "confusion.png", "reliability.png", "mistakes.png"}
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def refusal(command: Finished) -> str:
+    """The one sentence that a refused command ends with."""
+    assert command.returncode == 2, command.stderr
+    assert command.stdout == ""
+    assert "Traceback" not in command.stderr
+    lines = [line for line in command.stderr.splitlines() if line.startswith("lesion-train: ")]
+    assert command.stderr.splitlines()[-1:] == lines
+    return lines[0]
+
+
+def test_run_holds_model_record_history_and_plots(trained_run: TrainedRun) -> None:
+    held = {path.name for path in trained_run.folder.iterdir()}
+    assert held == {"model.keras", "run.json", "history.csv"} | PLOTS
+    for name in PLOTS:
+        with Image.open(trained_run.folder / name) as plot:
+            assert plot.format == "PNG"
+            assert np.ptp(np.asarray(plot.convert("L"))) > 100
+
+
+def test_record_names_settings_and_the_model(trained_run: TrainedRun) -> None:
+    record, model = trained_run.record, trained_run.folder / "model.keras"
+    assert record["model_sha256"] == hashlib.sha256(model.read_bytes()).hexdigest()
+    assert record["class_names"] == ["benign", "malignant"]
+    assert (record["positive_class"], record["image_size"], record["resize"]) == ("malignant", 64, "squash")
+    assert record["data"]["root"] == str(trained_run.data)
+    assert record["data"]["licence"] == "CC0-1.0"
+    assert {"tensorflow", "keras", "numpy", "pillow", "python", "lesion-edge"} == set(record["versions"])
+
+
+def test_split_lists_every_image_with_digest_and_label(trained_run: TrainedRun) -> None:
+    split = trained_run.record["split"]
+    listed = [entry for part in ("train", "validation") for entry in split[part]]
+    for entry in listed:
+        assert entry["sha256"] == hashlib.sha256((trained_run.data / entry["file"]).read_bytes()).hexdigest()
+        assert entry["label"] == entry["file"].split("/")[0]
+    assert sorted(entry["file"] for entry in listed) == sorted(
+        path.relative_to(trained_run.data).as_posix() for path in trained_run.data.rglob("*.png")
+    )
+
+
+def test_split_is_the_one_that_the_seed_gives(trained_run: TrainedRun) -> None:
+    dataset = load_dataset(trained_run.data, 0.2, 0)
+    split = trained_run.record["split"]
+    for part, samples in (("train", dataset.train), ("validation", dataset.validation)):
+        expected = [sample.file for sample in samples if sample.file.endswith(".png")]
+        assert [entry["file"] for entry in split[part]] == expected
+
+
+def test_file_that_is_no_picture_is_named_and_the_command_says_so(trained_run: TrainedRun) -> None:
+    (reason,) = trained_run.record["left_out"]
+    assert reason.startswith("benign/broken.jpg: not a picture")
+    assert trained_run.command.returncode == 1
+    assert f"left out: {reason}" in trained_run.command.stderr
+    assert "1 images could not be used" in trained_run.command.stderr
+
+
+@pytest.mark.parametrize("part", ["train", "validation"])
+def test_metrics_are_those_of_the_saved_model(trained_run: TrainedRun, trained_model: Any, part: str) -> None:
+    record = trained_run.record
+    entries, figures = record["split"][part], record["metrics"][part]
+    pixels = np.stack([load_pixels(trained_run.data / entry["file"], 64) for entry in entries])
+    probabilities = trained_model.predict(pixels.astype(np.float32), batch_size=16, verbose=0)
+    truth = np.array([entry["label"] == "malignant" for entry in entries])
+    score, called = probabilities[:, 1], probabilities.argmax(axis=1)
+
+    assert figures["images"] == len(entries)
+    assert figures["confusion_matrix"] == reference.confusion_matrix(truth, called).tolist()
+    assert figures["accuracy"] == pytest.approx(reference.accuracy_score(truth, called))
+    assert figures["precision"] == pytest.approx(reference.precision_score(truth, called, zero_division=0))
+    assert figures["sensitivity"] == pytest.approx(reference.recall_score(truth, called))
+    assert figures["specificity"] == pytest.approx(reference.recall_score(~truth, 1 - called))
+    assert figures["f1"] == pytest.approx(reference.f1_score(truth, called))
+    assert figures["roc_auc"] == pytest.approx(reference.roc_auc_score(truth, score))
+    gaps = [
+        abs(score[inside].sum() - truth[inside].sum())
+        for low in range(10)
+        if (inside := np.minimum((score * 10).astype(int), 9) == low).any()
+    ]
+    assert figures["ece"] == pytest.approx(sum(gaps) / len(truth), abs=1e-4)
+
+
+def test_history_has_three_epochs_of_each_stage(trained_run: TrainedRun) -> None:
+    with (trained_run.folder / "history.csv").open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    expected = [(stage, str(epoch)) for stage in ("frozen", "fine-tuned") for epoch in (1, 2, 3)]
+    assert [(row["stage"], row["epoch"]) for row in rows] == expected
+    assert all(float(row["val_loss"]) >= 0 and 0 <= float(row["accuracy"]) <= 1 for row in rows)
+
+
+def test_finished_run_is_refused_as_output_and_left_as_it_is(
+    trained_run: TrainedRun, command: Callable[..., Finished]
+) -> None:
+    before = digests(trained_run.folder)
+    again = command("lesion-train", trained_run.data, "--output", trained_run.folder, "--weights", "none")
+    assert f"{trained_run.folder} exists already" in refusal(again)
+    assert digests(trained_run.folder) == before
+
+
+def test_resuming_a_finished_run_says_so_and_changes_nothing(
+    trained_run: TrainedRun, command: Callable[..., Finished]
+) -> None:
+    before = digests(trained_run.folder)
+    again = command("lesion-train", trained_run.data, "--output", trained_run.folder, "--resume")
+    assert again.returncode == 0
+    assert again.stderr.splitlines()[-1] == f"{trained_run.folder} is finished already"
+    assert digests(trained_run.folder) == before
+
+
+def test_resuming_what_was_never_begun_is_refused(trained_run: TrainedRun, tmp_path: Path) -> None:
+    with pytest.raises(LesionEdgeError, match="not an interrupted run"):
+        train(trained_run.data, tmp_path / "run", resume=True)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"weights": "nowhere.h5"}, "no such file"),
+        ({"validation_split": 1.5}, "not between 0 and 1"),
+        ({"weights": "none", "positive_class": "melanoma"}, "melanoma is not one of benign, malignant"),
+    ],
+)
+def test_wrong_request_leaves_no_run_behind(
+    options: dict[str, Any], reason: str, tmp_path: Path, pictures: Callable[..., None]
+) -> None:
+    pictures(tmp_path / "data", 5, seed=2)
+    with pytest.raises(LesionEdgeError, match=reason):
+        train(tmp_path / "data", tmp_path / "run", image_size=32, epochs=1, seed=3, **options)
+    assert not (tmp_path / "run").exists()
+
+
+def test_data_without_any_readable_picture_of_a_class_is_refused(tmp_path: Path) -> None:
+    for name in ("benign", "malignant"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for index in range(10):
+            (tmp_path / "data" / name / f"{index}.jpg").write_text("not a picture", encoding="utf-8")
+    with pytest.raises(LesionEdgeError, match="no image of class 'benign' in the train part can be read"):
+        train(tmp_path / "data", tmp_path / "run", weights="none", image_size=32)
+    assert not (tmp_path / "run").exists()
+
+
+def test_interrupted_run_goes_on_to_the_same_scores(
+    tmp_path: Path,
+    pictures: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from lesion_train import fit
+
+    pictures(tmp_path / "data", 6, seed=3)
+    options: dict[str, Any] = {"weights": "none", "image_size": 32, "epochs": 1, "validation_split": 0.4}
+    settings = Settings(
+        data=str(tmp_path / "data"),
+        recipe="paper",
+        resize="squash",
+        seed=0,
+        positive_class=None,
+        data_licence=None,
+        **options,
+    )
+    (tmp_path / "whole").mkdir()
+    whole = train_paper(settings, tmp_path / "whole").history
+
+    original, stages = fit._fit_epoch, []
+
+    def interrupted(stage: Any, *arguments: Any) -> Any:
+        stages.append(stage.name)
+        if len(stages) == 2:
+            raise KeyboardInterrupt
+        return original(stage, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fit, "_fit_epoch", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path / "data", tmp_path / "parts", **options)
+    assert stages == ["frozen", "fine-tuned"]
+    assert "--resume" in capsys.readouterr().err
+    assert not (tmp_path / "parts" / "run.json").exists()
+    with pytest.raises(LesionEdgeError, match="started with other settings"):
+        train(tmp_path / "data", tmp_path / "parts", resume=True, seed=1, **options)
+    with pytest.raises(LesionEdgeError, match="exists already"):
+        train(tmp_path / "data", tmp_path / "parts", **options)
+    train(tmp_path / "data", tmp_path / "parts", resume=True, **options)
+
+    assert not (tmp_path / "parts" / "unfinished").exists()
+    with (tmp_path / "parts" / "history.csv").open(encoding="utf-8", newline="") as stream:
+        parts = list(csv.DictReader(stream))
+    for row, expected in zip(parts, whole, strict=True):
+        assert {"stage": row.pop("stage"), **{key: float(value) for key, value in row.items()}} == pytest.approx(
+            expected, rel=1e-3
+        )
+
+
+def test_class_to_detect_is_malignant_where_there_is_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert choose_positive(["benign", "malignant", "unsure"], None) == "malignant"
+    assert choose_positive(["benign", "malignant"], "benign") == "benign"
+    assert capsys.readouterr().err == ""
+    assert choose_positive(["nevus", "melanoma"], None) == "melanoma"
+    assert "--positive-class" in capsys.readouterr().err
