@@ -50,7 +50,7 @@ These images come from the same source as those it was trained on. Expect less o
 |---|---|---|---|---|---|
 {chr(10).join(_variant_row(name, variant) for name, variant in manifest.variants.items())}
 
-## Gates passed on the validation images
+{_float_blocks(manifest)}## Gates passed on the validation images
 
 | variant | gate | figure | limit |
 |---|---|---|---|
@@ -62,6 +62,15 @@ These images come from the same source as those it was trained on. Expect less o
 
 `lesion-infer` compares them each time it loads a graph.
 """
+
+
+def _float_blocks(manifest: Manifest) -> str:
+    blocks = (manifest.provenance.get("calibration") or {}).get("float_blocks")
+    if not blocks:
+        return ""
+    return (
+        f"With all in int8 it missed a gate: residual blocks {', '.join(map(str, blocks))} of 16 stay float.\n\n"
+    )
 
 
 def _variant_row(name: str, variant: Variant) -> str:

@@ -48,7 +48,6 @@ def export(
 
     Exit codes: 0 done; 1 a gate failed and nothing was written; 2 the request is wrong; 130 interrupted.
     """
-    _require_tensorflow()
     from lesion_edge.manifest import Manifest
     from lesion_export import verify
     from lesion_export.bundle import check_output, describe_variant, write_bundle
@@ -57,6 +56,7 @@ def export(
 
     check_output(output)
     source = load_run(run, calibration)
+    _require_tensorflow()
     built = _build(source, quantize, max_drop)
     say(verify.table(built.gates))
     if failed := [gate for gate in built.gates if not gate.passed]:
@@ -109,11 +109,16 @@ def _build(source: Run, quantize: bool, max_drop: float) -> Built:
     figures = verify.agreement(reference, logits, truth, positive)
     built = Built({"fp32": graph}, verify.float_gates(figures), {"fp32": figures})
     if quantize:
-        int8 = make_int8(source, graph)
-        int8_logits = verify.graph_logits(int8.graph, validation, "int8")
-        figures = verify.agreement(logits, int8_logits, truth, positive)
-        built.graphs["int8"], built.figures["int8"] = int8.graph, figures
-        built.gates.extend(verify.int8_gates(figures, max_drop))
+
+        def agree(candidate: Any) -> dict[str, float]:
+            return verify.agreement(logits, verify.graph_logits(candidate, validation, "int8"), truth, positive)
+
+        def passes(candidate: Any) -> bool:
+            return all(gate.passed for gate in verify.int8_gates(agree(candidate), max_drop))
+
+        int8 = make_int8(source, graph, passes)
+        built.graphs["int8"], built.figures["int8"] = int8.graph, agree(int8.graph)
+        built.gates.extend(verify.int8_gates(built.figures["int8"], max_drop))
         built.calibration = int8.record
     return built
 

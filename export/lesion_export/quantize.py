@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from numpy.typing import NDArray
 
     from lesion_export.calibrate import Ranges
@@ -26,7 +28,9 @@ def stays_float(node: Any) -> bool:
     return node.op_type not in OPERATORS or node.output[0].startswith("cam")
 
 
-def quantize(graph: Any, ranges: Ranges, scales: dict[str, NDArray[np.float32]]) -> Any:
+def quantize(
+    graph: Any, ranges: Ranges, scales: dict[str, NDArray[np.float32]], keep_float: Collection[str] = ()
+) -> Any:
     """Quantize a float graph.
 
     The dense layers give int32 products times a scale, without rounding to 256 steps once more.
@@ -35,6 +39,7 @@ def quantize(graph: Any, ranges: Ranges, scales: dict[str, NDArray[np.float32]])
         graph: `onnx.ModelProto` of `lesion_export.convert`.
         ranges: of every activation, from `lesion_export.calibrate`.
         scales: of every weight tensor, one per output channel, from `lesion_export.rounding`.
+        keep_float: names of nodes that stay float besides those of `stays_float`.
 
     Returns:
         `onnx.ModelProto` with the same inputs and outputs.
@@ -63,11 +68,12 @@ def quantize(graph: Any, ranges: Ranges, scales: dict[str, NDArray[np.float32]])
         activation_qType=QuantType.QUInt8,
         tensors_range=TensorsData(CalibrationMethod.MinMax, tensors),
         nodes_to_quantize=[],
-        nodes_to_exclude=[node.name for node in graph.graph.node if stays_float(node)],
+        nodes_to_exclude=[node.name for node in graph.graph.node if stays_float(node) or node.name in keep_float],
         op_types_to_quantize=list(OPERATORS),
         extra_options={"OpTypesToExcludeOutputQuantization": ["Gemm"], "TensorQuantOverrides": overrides},
     )
     quantizer.quantize_model()
+    quantizer.model.topological_sort()
     quantized = quantizer.model.model
     quantized.ir_version = graph.ir_version
     return quantized

@@ -53,7 +53,9 @@ def _fold_pool_padding(graph: Any) -> None:
     """Let the max pooling pad for itself: after a ReLU a border of zeros is one of minus infinity."""
     from onnx import helper
 
-    pad = next(node for node in graph.node if node.op_type == "Pad")
+    pad = next((node for node in graph.node if node.op_type == "Pad"), None)
+    if pad is None:
+        return
     pool = next(node for node in graph.node if pad.output[0] in node.input)
     source = next(node for node in graph.node if pad.input[0] in node.output)
     if pool.op_type != "MaxPool" or source.op_type != "Relu":

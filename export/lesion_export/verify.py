@@ -57,7 +57,7 @@ def agreement(
 
     Returns:
         `max_logit_difference`, `flips` (share of images whose most probable class differs), `roc_auc` of the
-        positive class, and `auc_drop` against the reference (0 where there is only one class).
+        positive class, and `auc_drop` against the reference (both nan where there is only one class).
     """
     scores = [softmax(values)[:, positive] for values in (reference, logits)]
     before, after = (metrics.roc_auc(truth == positive, score) for score in scores)

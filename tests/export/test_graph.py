@@ -74,13 +74,7 @@ def test_float_graph_is_fifty_three_convolutions_and_one_transpose(graphs: dict[
     assert [tensor.name for tensor in graph.graph.input] == ["image"]
 
 
-@pytest.mark.parametrize(
-    "variant",
-    [
-        "fp32",
-        pytest.param("int8", marks=pytest.mark.xfail(reason="its nodes are not in order", strict=False)),
-    ],
-)
+@pytest.mark.parametrize("variant", VARIANTS)
 def test_graph_is_valid(variant: str, graphs: dict[str, Any]) -> None:
     onnx.checker.check_model(graphs[variant])
 
