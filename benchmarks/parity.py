@@ -2,14 +2,16 @@
 
     python benchmarks/parity.py RUN BUNDLE IMAGES [--csv lesions.csv --leaks-with FOLDER]
 
-IMAGES has one sub-folder per class. With --csv (columns file,group; paths relative to it), the figures are
-printed a second time without the images that share a group with the files under FOLDER.
+IMAGES has one sub-folder per class, or is the word `train` or `validation` for that part of the run. With --csv
+(columns file,group; paths relative to it), the figures are printed a second time without the images that share a
+group with the files under FOLDER.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     parser.add_argument("bundle", type=Path)
-    parser.add_argument("images", type=Path)
+    parser.add_argument("images")
     parser.add_argument("--csv", type=Path)
     parser.add_argument("--leaks-with", help="folder, relative to the CSV")
     arguments = parser.parse_args()
@@ -39,7 +41,7 @@ def main() -> None:
     }
     manifest = next(iter(classifiers.values())).manifest
     names = manifest.class_names
-    files = [(file, names.index(Path(file).parent.name)) for file in find_images([str(arguments.images)])]
+    files = labelled_files(arguments.run, arguments.images, names)
     truth = np.array([label for _, label in files])
     pixels = np.stack([load_pixels(file, manifest.image_size, manifest.resize) for file, _ in files])
     outputs = {"Keras": keras_probabilities(arguments.run / "model.keras", pixels)}
@@ -48,14 +50,23 @@ def main() -> None:
             [classifier.run(pixels[i : i + 1])["probabilities"] for i in range(len(pixels))]
         )
 
-    print_table(f"{arguments.images.name}: all", outputs, truth, names, manifest.positive_class)
+    print_table(f"{Path(arguments.images).name}: all", outputs, truth, names, manifest.positive_class)
     if arguments.csv:
         leaking = shared_files(arguments.csv, arguments.leaks_with)
         kept = np.array([os.path.realpath(file) not in leaking for file, _ in files])
         subset = {name: values[kept] for name, values in outputs.items()}
         print_table(
-            f"{arguments.images.name}: no shared group", subset, truth[kept], names, manifest.positive_class
+            f"{Path(arguments.images).name}: no shared group", subset, truth[kept], names, manifest.positive_class
         )
+
+
+def labelled_files(run: Path, images: str, names: tuple[str, ...]) -> list[tuple[str, int]]:
+    """Files with the index of their class: a part of the run, or a folder of class folders."""
+    if images in ("train", "validation"):
+        record = json.loads((run / "run.json").read_text(encoding="utf-8"))
+        root = Path(record["data"]["root"])
+        return [(str(root / entry["file"]), names.index(entry["label"])) for entry in record["split"][images]]
+    return [(file, names.index(Path(file).parent.name)) for file in find_images([images])]
 
 
 def keras_probabilities(path: Path, pixels: Any) -> Any:
