@@ -307,7 +307,12 @@ def test_disk_that_fills_up_under_the_output_is_one_line_and_2(bundle: Path, fol
 def test_interrupted_run_keeps_what_is_finished_and_ends_with_130(bundle: Path, folder: Path) -> None:
     arguments = ["-", "--model", str(bundle), "--threads", "1"]
     with subprocess.Popen(
-        [*COMMAND, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [*COMMAND, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        # A shell starts what it runs in the background with SIGINT ignored, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         assert process.stdin
         assert process.stdout
