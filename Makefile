@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO := demo
 
-.PHONY: demo test check bench wheel clean
+.PHONY: demo test test-portability check bench wheel clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Lesion Edge needs Python 3.11 or later: make PYTHON=python3.12 …")'
@@ -25,6 +25,10 @@ demo: $(READY)  ## generate images, train, export to int8, classify a folder the
 
 test: $(READY)
 	$(BIN)/python -m pytest
+
+test-portability: $(READY)  ## as root on Debian: installs emulators of other CPUs and compares int8 on them
+	$(BIN)/python benchmarks/portability.py --install
+	LESION_EDGE_ALL_CPUS=1 $(BIN)/python -m pytest tests/export/test_portability.py
 
 check: $(READY)
 	$(BIN)/ruff format --check .

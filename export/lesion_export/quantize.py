@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 MAX_WEIGHT = 64
 """Weights are integers from -64 to 64; see above."""
+ADD_STEPS = 511
+"""An addition's inputs have scales that are a whole number of 511ths of its output's."""
 OPERATORS = ("Conv", "Relu", "MaxPool", "Add", "GlobalAveragePool", "Flatten", "Gemm")
 
 
@@ -57,6 +59,8 @@ def quantize(
         ]
         for name, steps in scales.items()
     }
+    for name, (scale, zero_point) in activation_scales(graph, ranges).items():
+        overrides[name] = [{"scale": np.array(scale), "zero_point": np.array(zero_point)}]
     tensors = {
         name: TensorData(lowest=np.float32(low), highest=np.float32(high)) for name, (low, high) in ranges.items()
     }
@@ -77,3 +81,25 @@ def quantize(
     quantized = quantizer.model.model
     quantized.ir_version = graph.ir_version
     return quantized
+
+
+def activation_scales(graph: Any, ranges: Ranges) -> dict[str, tuple[np.float32, np.uint8]]:
+    """Scale and zero point of every activation.
+
+    ONNX Runtime adds in float on one CPU and in fixed point on another, which rounds a sum half-way between two
+    steps otherwise. With an odd denominator no sum is within 1/1022 of half-way, and all CPUs give the same bits.
+    """
+    scales = {}
+    for name, (low, high) in ranges.items():
+        low, high = min(low, 0.0), max(high, 0.0)
+        scale = np.float32((high - low) / 255 or 1.0)
+        scales[name] = scale, np.uint8(np.round(-low / scale))
+    rectified = {node.input[0]: node.output[0] for node in graph.graph.node if node.op_type == "Relu"}
+    # From the last to the first: the sum of one block is added to in the next.
+    for node in reversed(graph.graph.node):
+        if node.op_type == "Add":
+            whole, _ = scales[rectified.get(node.output[0], node.output[0])]
+            for name in node.input:
+                scale, zero_point = scales[name]
+                scales[name] = np.float32(np.ceil(scale / whole * ADD_STEPS) / ADD_STEPS * whole), zero_point
+    return scales
