@@ -4,7 +4,7 @@
 
 IMAGES has one sub-folder per class, or is the word `train` or `validation` for that part of the run. With --csv
 (columns file,group; paths relative to it), the figures are printed a second time without the images that share a
-group with the files under FOLDER.
+group with the files under FOLDER. Probabilities are those before the temperature.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from lesion_edge import metrics
 from lesion_edge.classifier import Classifier
 from lesion_edge.images import find_images
 from lesion_edge.preprocess import load_pixels
+from lesion_export.decision import softmax
 
 
 def main() -> None:
@@ -47,7 +48,7 @@ def main() -> None:
     outputs = {"Keras": keras_probabilities(arguments.run / "model.keras", pixels)}
     for name, classifier in classifiers.items():
         outputs[name] = np.concatenate(
-            [classifier.run(pixels[i : i + 1])["probabilities"] for i in range(len(pixels))]
+            [softmax(classifier.run(pixels[i : i + 1])["logits"]) for i in range(len(pixels))]
         )
 
     print_table(f"{Path(arguments.images).name}: all", outputs, truth, names, manifest.positive_class)

@@ -65,7 +65,7 @@ class TrainedRun:
 
 @dataclass(frozen=True)
 class ExportedBundle:
-    """A finished export with fp32 and int8, and how its command ended."""
+    """A finished export with all variants, and how its command ended."""
 
     folder: Path
     command: Finished
@@ -107,9 +107,9 @@ def trained_model(trained_run: TrainedRun) -> Any:
 
 @pytest.fixture(scope="session")
 def exported_bundle(trained_run: TrainedRun, tmp_path_factory: pytest.TempPathFactory) -> ExportedBundle:
-    """The bundle of `trained_run`, with int8."""
+    """The bundle of `trained_run`, with int8 and fp16."""
     pytest.importorskip("tf2onnx")
     bundle = tmp_path_factory.mktemp("export") / "bundle"
-    command = run_command("lesion-export", trained_run.folder, "--output", bundle, "--quantize")
+    command = run_command("lesion-export", trained_run.folder, "--output", bundle, "--quantize", "--half")
     assert command.returncode == 0, command.stderr
     return ExportedBundle(bundle, command)

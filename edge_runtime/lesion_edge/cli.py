@@ -28,9 +28,9 @@ def _version(wanted: bool) -> None:
 
 def infer(
     paths: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(metavar="PATH...", help="Folders, images, or - for a list on standard input."),
-    ],
+    ] = None,
     model: Annotated[Path | None, typer.Option(help="Bundle folder. [default: the one that ships]")] = None,
     output: Annotated[
         Path | None, typer.Option(help="File for the predictions. [default: standard output]")
@@ -54,12 +54,21 @@ def infer(
     evaluate: Annotated[
         bool, typer.Option("--evaluate", help="Compare with the class-named parent folders.")
     ] = False,
+    self_test: Annotated[
+        bool,
+        typer.Option("--self-test", help="Check that this device gives the answers the bundle was released with."),
+    ] = False,
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True)] = False,
 ) -> None:
     """Classify dermoscopy images: one row per image, a damaged one as an error row.
 
-    Exit codes: 0 all done; 1 some images could not be used; 2 the request is wrong; 130 interrupted.
+    Exit codes: 0 all done; 1 some images could not be used, or the self-test disagrees; 2 the request is wrong;
+    130 interrupted.
     """
+    if self_test:
+        raise typer.Exit(_self_test(model, device, variant))
+    if not paths:
+        raise LesionEdgeError("no images named: lesion-infer PATH..., or --help")
     from lesion_edge.images import find_images
 
     # File names may hold any bytes; they come out as they went in.
@@ -102,6 +111,19 @@ def infer(
         raise KeyboardInterrupt
     if any(key.startswith("error: ") for key in counts) or (evaluation is not None and evaluation.without_truth):
         raise typer.Exit(command.SOME_UNUSABLE)
+
+
+def _self_test(model: Path | None, device: str, variant: str | None) -> int:
+    from lesion_edge.classifier import Classifier
+    from lesion_edge.selftest import self_test
+
+    classifier = Classifier.load(model, device, variant=variant)
+    outcome = self_test(classifier)
+    command.say(
+        f"self-test of {classifier.variant} on {classifier.device}: {'passed' if outcome.passed else 'FAILED'}, "
+        f"largest |Δlogit| {outcome.difference:.2g}, at most {outcome.tolerance:g}"
+    )
+    return 0 if outcome.passed else command.SOME_UNUSABLE
 
 
 @contextlib.contextmanager

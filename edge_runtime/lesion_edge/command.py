@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import os
@@ -16,7 +17,7 @@ import typer
 from lesion_edge.errors import LesionEdgeError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 SOME_UNUSABLE = 1
 WRONG_REQUEST = 2
@@ -54,6 +55,19 @@ def run_command(name: str, function: Callable[..., None]) -> NoReturn:
 def say(text: str) -> None:
     """Print a line for the person at the terminal, on standard error."""
     print(text, file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def native_errors_dropped() -> Iterator[None]:
+    """Keep what a library's C++ code prints on standard error while it is imported from the terminal."""
+    kept = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _drop_output() -> None:

@@ -33,8 +33,12 @@ class Variant:
     """Probability of the positive class from which on it is the label, 0 to 1; None: the most probable class."""
     threshold_method: str
     """How the threshold was chosen, in words."""
+    thresholds: dict[str, Any] = field(default_factory=dict)
+    """Each way to choose a threshold, with what it reaches on the validation images; empty for K > 2."""
     metrics: dict[str, Any] = field(default_factory=dict)
-    """Agreement with the Keras model and scores on the validation images."""
+    """Agreement with the Keras model, and scores at the threshold on the validation images."""
+    self_test: dict[str, Any] = field(default_factory=dict)
+    """`logits` of the golden pictures and their `tolerance`; see `lesion_edge.selftest`."""
 
     def __post_init__(self) -> None:
         if Path(self.file).name != self.file:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from lesion_export.bootstrap import SMALLEST_CLASS
+
 if TYPE_CHECKING:
     from lesion_edge.manifest import Manifest, Variant
     from lesion_export.verify import Gate
@@ -12,8 +14,7 @@ if TYPE_CHECKING:
 def model_card(manifest: Manifest, run: dict[str, Any], gates: list[Gate]) -> str:
     """The text of MODEL_CARD.md."""
     licence = run["data"]["licence"] or "not stated by whoever trained it"
-    parts = run["metrics"]
-    rows = [key for key in parts["validation"] if key != "confusion_matrix"]
+    main = next(iter(manifest.variants))
     return f"""# Model card: {run["id"]}
 
 Classes: {", ".join(manifest.class_names)}. Class to detect: **{manifest.positive_class}**.
@@ -36,21 +37,33 @@ trained {run["created"]} with {", ".join(f"{name} {version}" for name, version i
 {len(run["split"]["train"])} training and {len(run["split"]["validation"])} validation images, digest
 `{run["data"]["digest"][:16]}…`. Licence of the images: {licence}.
 
-## Scores of the Keras model, most probable class
+## Scores on the validation images
 
-| | training | validation |
-|---|---|---|
-{chr(10).join(f"| {name} | {_cell(parts['train'][name])} | {_cell(parts['validation'][name])} |" for name in rows)}
+{_scores(manifest.variants)}
 
-These images come from the same source as those it was trained on. Expect less on images from another clinic.
+{
+        _notice(manifest.variants[main])
+    }These images come from the same source as those it was trained on. Expect less on images from another clinic.
+
+Per class, `{main}`:
+
+| class | images | recall | precision |
+|---|---|---|---|
+{chr(10).join(_class_row(name, entry) for name, entry in manifest.variants[main].metrics["classes"].items())}
 
 ## Variants
 
-| variant | file | MiB | threshold | chosen by | temperature |
+| variant | file | MiB | temperature | threshold | chosen for |
 |---|---|---|---|---|---|
 {chr(10).join(_variant_row(name, variant) for name, variant in manifest.variants.items())}
 
-{_float_blocks(manifest)}## Gates passed on the validation images
+Both ways to choose the threshold, with what they reach on the validation images; `--threshold` sets another.
+
+| variant | for | threshold | sensitivity | specificity |
+|---|---|---|---|---|
+{chr(10).join(_threshold_rows(manifest.variants))}
+
+{_int8_notes(manifest)}## Gates passed on the validation images
 
 | variant | gate | figure | limit |
 |---|---|---|---|
@@ -60,23 +73,64 @@ These images come from the same source as those it was trained on. Expect less o
 
 {chr(10).join(f"- `{v.file}`: SHA-256 `{v.sha256}`" for v in manifest.variants.values())}
 
-`lesion-infer` compares them each time it loads a graph.
+`lesion-infer` compares them each time it loads a graph, and `lesion-infer --self-test` proves that a device gives
+the answers recorded here.
 """
 
 
-def _float_blocks(manifest: Manifest) -> str:
-    blocks = (manifest.provenance.get("calibration") or {}).get("float_blocks")
-    if not blocks:
-        return ""
+def _scores(variants: dict[str, Variant]) -> str:
+    rates = ("accuracy", "sensitivity", "specificity", "roc_auc", "ece")
+    lines = [f"| | {' | '.join(variants)} |", f"|---|{'---|' * len(variants)}"]
+    for rate in rates:
+        cells = (_cell(v.metrics[rate], v.metrics["intervals"][rate]) for v in variants.values())
+        lines.append(f"| {rate} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _notice(variant: Variant) -> str:
+    if variant.metrics["intervals"]["accuracy"] is not None:
+        return "In brackets: 95 % bootstrap intervals.\n\n"
     return (
-        f"With all in int8 it missed a gate: residual blocks {', '.join(map(str, blocks))} of 16 stay float.\n\n"
+        f"**Too few validation images for intervals**: each class needs {SMALLEST_CLASS}. "
+        "Scores and threshold may be far off.\n\n"
     )
 
 
+def _class_row(name: str, entry: dict[str, Any]) -> str:
+    cells = (_cell(entry[rate], entry[f"{rate}_interval"]) for rate in ("recall", "precision"))
+    return f"| {name} | {entry['images']} | {' | '.join(cells)} |"
+
+
 def _variant_row(name: str, variant: Variant) -> str:
-    cells = (name, f"`{variant.file}`", f"{variant.bytes / 2**20:.1f}", _cell(variant.threshold))
-    return f"| {' | '.join(cells)} | {variant.threshold_method} | {variant.temperature:.3f} |"
+    cells = (name, f"`{variant.file}`", f"{variant.bytes / 2**20:.1f}", f"{variant.temperature:.3f}")
+    return f"| {' | '.join(cells)} | {_cell(variant.threshold)} | {variant.threshold_method} |"
 
 
-def _cell(value: float | int | None) -> str:
-    return "–" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
+def _threshold_rows(variants: dict[str, Variant]) -> list[str]:
+    return [
+        f"| {name} | {method} | "
+        + " | ".join(
+            _cell(entry[key], entry[f"{key}_interval"]) for key in ("threshold", "sensitivity", "specificity")
+        )
+        + " |"
+        for name, variant in variants.items()
+        for method, entry in variant.thresholds.items()
+    ]
+
+
+def _int8_notes(manifest: Manifest) -> str:
+    calibration = manifest.provenance.get("calibration")
+    if not calibration:
+        return ""
+    text = f"int8 ranges: {calibration['method']}, from {calibration['images']} training images.\n"
+    if blocks := calibration["float_blocks"]:
+        text += (
+            f"With all in int8 it missed a gate: residual blocks {', '.join(map(str, blocks))} stay float, "
+            f"which takes {calibration['float_blocks_time_ratio']:.2f} times the time of all int8.\n"
+        )
+    return text + "\n"
+
+
+def _cell(value: float | None, interval: list[float] | None = None) -> str:
+    text = "–" if value is None else f"{value:.4f}"
+    return text if interval is None else f"{text} [{interval[0]:.4f}, {interval[1]:.4f}]"

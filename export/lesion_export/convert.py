@@ -20,7 +20,7 @@ IMAGENET_MEAN_RGB = (123.68, 116.779, 103.939)
 """What ResNet50's own normalisation subtracts (`keras.applications.resnet50.preprocess_input`)."""
 
 
-def convert(model: Any, positive: int, temperature: float = 1.0) -> Any:
+def convert(model: Any, positive: int) -> Any:
     """Write a trained model as one ONNX graph.
 
     Graph input: `image` uint8 (N, S, S, 3), RGB.
@@ -29,7 +29,6 @@ def convert(model: Any, positive: int, temperature: float = 1.0) -> Any:
     Args:
         model: Keras, as `lesion-train` writes it.
         positive: index of the class that `cam` is about.
-        temperature: what the logits are divided by before the softmax.
 
     Returns:
         `onnx.ModelProto`.
@@ -40,7 +39,7 @@ def convert(model: Any, positive: int, temperature: float = 1.0) -> Any:
     weights = head_weights(model)
     graph = _convert_base(model.get_layer("resnet50"))
     simplify(graph.graph)
-    _append_head(graph.graph, *weights, positive=positive, temperature=temperature)
+    _append_head(graph.graph, *weights, positive=positive)
     return graph
 
 
@@ -50,6 +49,14 @@ def head_weights(model: Any) -> tuple[Any, Any, Any, Any]:
     if names != ["image", "resnet50", "flatten", "hidden", "logits", "probabilities"]:
         raise LesionEdgeError(f"the model is not what lesion-train writes: its layers are {', '.join(names)}")
     return (*model.get_layer("hidden").get_weights(), *model.get_layer("logits").get_weights())
+
+
+def set_temperature(graph: Any, temperature: float) -> None:
+    """Write what the logits are divided by before the softmax into a graph, in place."""
+    from onnx import numpy_helper
+
+    tensor = next(tensor for tensor in graph.graph.initializer if tensor.name == "temperature")
+    tensor.CopyFrom(numpy_helper.from_array(np.float32(temperature), tensor.name))
 
 
 def _convert_base(base: Any) -> Any:
@@ -85,9 +92,7 @@ def _with_rgb_input(base: Any) -> Any:
     return copy
 
 
-def _append_head(
-    graph: Any, hidden_kernel: Any, hidden_bias: Any, kernel: Any, bias: Any, positive: int, temperature: float
-) -> None:
+def _append_head(graph: Any, hidden_kernel: Any, hidden_bias: Any, kernel: Any, bias: Any, positive: int) -> None:
     """Add pooling, dense layers and softmax, and the class-activation map.
 
     The map is Grad-CAM (Selvaraju et al. 2017) of the positive class's logit. Behind a mean over the map
@@ -101,7 +106,7 @@ def _append_head(
         "hidden_bias": hidden_bias,
         "logits_kernel": kernel,
         "logits_bias": bias,
-        "temperature": np.float32(temperature),
+        "temperature": np.float32(1),
         # Each of the h*w places carries 1/(h*w) of the mean's gradient, and Grad-CAM averages over them once more.
         "positive_kernel": kernel[:, positive] / np.float32(height * width),
         "cam_hidden_kernel": hidden_kernel,

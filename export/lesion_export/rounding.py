@@ -58,7 +58,7 @@ def round_weights(graph: Any, pixels: NDArray[np.uint8], seed: int) -> RoundedGr
             kernel = numpy_helper.to_array(tensor)
             # One row per output channel: (O, C, kh, kw) of a convolution, (C, O) of a dense layer.
             rows = kernel.reshape(len(kernel), -1) if kernel.ndim == 4 else kernel.T
-            scale = np.maximum(np.abs(rows).max(axis=1) / MAX_WEIGHT, 1e-12)
+            scale = np.maximum(np.abs(rows).max(axis=1) / MAX_WEIGHT, np.float32(1e-12))
             result = _round_rows(rows, scale, products.pop(layer.name))
             result = result.reshape(kernel.shape) if kernel.ndim == 4 else result.T
             tensor.CopyFrom(numpy_helper.from_array(result.astype(np.float32), tensor.name))
@@ -80,7 +80,7 @@ def _round_rows(rows: NDArray[Any], scale: NDArray[Any], products: NDArray[Any])
     rest, rounded = rows[:, order], np.empty_like(rows)
     for start in range(0, size, BLOCK):
         end = min(start + BLOCK, size)
-        errors = np.zeros((len(rows), end - start))
+        errors = np.zeros((len(rows), end - start), rows.dtype)
         for column in range(start, end):
             steps = np.clip(np.round(rest[:, column] / scale), -MAX_WEIGHT, MAX_WEIGHT)
             rounded[:, order[column]] = steps * scale

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +15,15 @@ from lesion_edge.session import available_cpus, open_session
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from lesion_export.decision import Outputs
+
 MAX_LOGIT_DIFFERENCE = 1e-3
 MAX_FLIPS = 0.01
 MAX_AUC_DROP = 0.002
+MAX_RATE_DROP = 0.01
+"""Of sensitivity and of specificity, each variant at its own threshold."""
+MAX_ECE_RISE = 0.01
+TIMED_RUNS = 15
 
 
 @dataclass(frozen=True)
@@ -50,39 +57,76 @@ def graph_logits(graph: Any, pixels: NDArray[np.uint8], name: str) -> NDArray[np
         return _in_batches(lambda batch: session.run(["logits"], {"image": batch})[0], pixels, advance)
 
 
-def agreement(
-    reference: NDArray[np.float32], logits: NDArray[np.float32], truth: NDArray[np.int64], positive: int
-) -> dict[str, float]:
-    """How far logits (N, K) are from the reference's.
-
-    Returns:
-        `max_logit_difference`, `flips` (share of images whose most probable class differs), `roc_auc` of the
-        positive class, and `auc_drop` against the reference (both nan where there is only one class).
-    """
-    scores = [softmax(values)[:, positive] for values in (reference, logits)]
-    before, after = (metrics.roc_auc(truth == positive, score) for score in scores)
+def logit_agreement(reference: NDArray[np.float32], logits: NDArray[np.float32]) -> dict[str, float]:
+    """Largest difference of logits (N, K), and the share of images whose most probable class differs."""
     return {
         "max_logit_difference": float(np.abs(logits - reference).max()),
         "flips": float((logits.argmax(axis=1) != reference.argmax(axis=1)).mean()),
-        "roc_auc": after,
-        "auc_drop": before - after,
     }
 
 
 def float_gates(figures: dict[str, float]) -> list[Gate]:
-    """What the float graph must keep against Keras."""
+    """What the float graph must keep against Keras; `figures` of `logit_agreement`."""
     return [
-        Gate("fp32", "largest |Δlogit| to Keras", figures["max_logit_difference"], MAX_LOGIT_DIFFERENCE),
+        Gate("fp32", "logit difference to Keras", figures["max_logit_difference"], MAX_LOGIT_DIFFERENCE),
         Gate("fp32", "label flips to Keras", figures["flips"], 0.0),
     ]
 
 
-def int8_gates(figures: dict[str, float], max_drop: float = MAX_AUC_DROP) -> list[Gate]:
-    """What the int8 graph must keep against the float graph."""
+def variant_gates(
+    name: str,
+    reference: Outputs,
+    outputs: Outputs,
+    truth: NDArray[np.int64],
+    max_drop: float = MAX_AUC_DROP,
+) -> list[Gate]:
+    """What a smaller variant must keep against the float graph, each deciding at its own threshold."""
+    before, after = (_rates(variant, truth) for variant in (reference, outputs))
+    limits = {
+        "ROC AUC": max_drop,
+        "sensitivity": MAX_RATE_DROP,
+        "specificity": MAX_RATE_DROP,
+    }
     return [
-        Gate("int8", "label flips to fp32", figures["flips"], MAX_FLIPS),
-        Gate("int8", "ROC AUC lost to fp32", figures["auc_drop"], max_drop),
+        Gate(name, "label flips to fp32", float((outputs.labels != reference.labels).mean()), MAX_FLIPS),
+        *(Gate(name, f"{rate} lost to fp32", before[rate] - after[rate], limit) for rate, limit in limits.items()),
+        Gate(name, "calibration error over fp32", after["ECE"] - before["ECE"], MAX_ECE_RISE),
     ]
+
+
+def _rates(outputs: Outputs, truth: NDArray[np.int64]) -> dict[str, float]:
+    positive, called = truth == outputs.positive, outputs.labels == outputs.positive
+    score = outputs.probabilities[:, outputs.positive]
+    return {
+        "ROC AUC": metrics.roc_auc(positive, score),
+        "sensitivity": float(called[positive].mean()),
+        "specificity": float((~called)[~positive].mean()),
+        "ECE": metrics.expected_calibration_error(positive, score),
+    }
+
+
+def time_ratio(graph: Any, reference: Any, pixels: NDArray[np.uint8]) -> float:
+    """Median time of one image in one thread, as a ratio to the reference's, taken in turns in one run."""
+    sessions = [open_session(each.SerializeToString(), threads=1) for each in (graph, reference)]
+    seconds: list[list[float]] = [[], []]
+    for turn in range(TIMED_RUNS + 1):
+        for session, taken in zip(sessions, seconds, strict=True):
+            start = time.perf_counter()
+            session.run(["logits"], {"image": pixels[:1]})
+            if turn:  # the first one sets buffers up
+                taken.append(time.perf_counter() - start)
+    mine, other = (float(np.median(taken)) for taken in seconds)
+    return mine / other
+
+
+def speed_gate(name: str, ratio: float) -> Gate:
+    """A variant made for speed must not be slower than the float graph on this machine."""
+    return Gate(name, "time to fp32's, one thread", ratio, 1.0)
+
+
+def all_passed(gates: list[Gate]) -> bool:
+    """Whether every gate holds."""
+    return all(gate.passed for gate in gates)
 
 
 def table(gates: list[Gate]) -> str:
@@ -93,12 +137,6 @@ def table(gates: list[Gate]) -> str:
         for g in gates
     ]
     return "\n".join(lines)
-
-
-def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Probabilities (N, K) of logits (N, K)."""
-    exponents = np.exp(logits.astype(float) - logits.max(axis=1, keepdims=True))
-    return np.asarray(exponents / exponents.sum(axis=1, keepdims=True))
 
 
 def _in_batches(function: Any, pixels: NDArray[np.uint8], advance: Any, size: int = 8) -> NDArray[np.float32]:

@@ -65,9 +65,14 @@ def rewrite(run: Path, change: Callable[[dict[str, Any]], object]) -> None:
     (run / "run.json").write_text(json.dumps(record), encoding="utf-8")
 
 
+def temperature_of(path: Path) -> Any:
+    tensors = {tensor.name: tensor for tensor in onnx.load(path).graph.initializer}
+    return onnx.numpy_helper.to_array(tensors["temperature"])
+
+
 def test_bundle_holds_the_variants_the_manifest_and_the_card(exported_bundle: ExportedBundle) -> None:
     held = {path.name for path in exported_bundle.folder.iterdir()}
-    assert held == {"fp32.onnx", "int8.onnx", "manifest.json", "MODEL_CARD.md"}
+    assert held == {"fp32.onnx", "fp16.onnx", "int8.onnx", "manifest.json", "MODEL_CARD.md"}
     assert [path.name for path in exported_bundle.folder.parent.iterdir()] == ["bundle"]
 
 
@@ -87,12 +92,16 @@ def test_manifest_says_what_the_run_says(exported_bundle: ExportedBundle, traine
 
 def test_manifest_describes_each_file(exported_bundle: ExportedBundle) -> None:
     variants = load_manifest(exported_bundle.folder).variants
-    assert set(variants) == {"fp32", "int8"}
+    assert set(variants) == {"fp32", "fp16", "int8"}
     for variant in variants.values():
         content = (exported_bundle.folder / variant.file).read_bytes()
         assert (variant.sha256, variant.bytes) == (hashlib.sha256(content).hexdigest(), len(content))
         assert variant.metrics["flips"] == 0
         assert variant.metrics["roc_auc"] == 1
+        assert variant.thresholds["sensitivity"]["threshold"] == variant.threshold
+        assert variant.temperature == pytest.approx(
+            float(temperature_of(exported_bundle.folder / variant.file)), rel=1e-6
+        )
     assert 0 < variants["fp32"].metrics["max_logit_difference"] < 1e-3
 
 
@@ -101,8 +110,9 @@ def test_model_card_names_licence_gates_and_digests(exported_bundle: ExportedBun
     variants = load_manifest(exported_bundle.folder).variants
     assert "Licence of the images: CC0-1.0" in card
     assert all(variant.sha256 in card and f"`{variant.file}`" in card for variant in variants.values())
-    for gate in verify.float_gates(variants["fp32"].metrics) + verify.int8_gates(variants["int8"].metrics):
+    for gate in [*verify.float_gates(variants["fp32"].metrics), verify.speed_gate("int8", 0.0)]:
         assert f"| {gate.variant} | {gate.name} |" in card
+    assert "Too few validation images for intervals" in card
     assert "Not a diagnosis" in card
 
 
@@ -205,7 +215,7 @@ def test_wrong_request_ends_with_one_sentence_and_two(tmp_path: Path, command: C
     assert finished.stdout == ""
     assert "Traceback" not in finished.stderr
     expected = f"lesion-export: {tmp_path} is not a finished run: it has no run.json"
-    assert finished.stderr.splitlines()[-1] == expected
+    assert finished.stderr.splitlines() == [expected]
     assert finished.stderr.count("lesion-export") == 1
     assert list(tmp_path.iterdir()) == []
 
@@ -218,7 +228,7 @@ def test_failed_gate_writes_nothing_and_keeps_the_older_bundle(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     before, graph = contents(older), onnx.load(exported_bundle.folder / "fp32.onnx")
-    monkeypatch.setattr("lesion_export.convert.convert", lambda *arguments, **options: graph)
+    monkeypatch.setattr("lesion_export.build.convert", lambda *arguments: graph)
     monkeypatch.setattr(verify, "MAX_LOGIT_DIFFERENCE", -1.0)
     with pytest.raises(typer.Exit) as end:
         export(trained_run.folder, older)

@@ -146,7 +146,8 @@ def _require_tensorflow() -> None:
     # TensorFlow writes pages to standard error otherwise.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
-        import keras  # noqa: F401
+        with command.native_errors_dropped():
+            import keras  # noqa: F401
     except ImportError:
         raise LesionEdgeError("TensorFlow is not installed: pip install 'lesion-edge[train]'") from None
 

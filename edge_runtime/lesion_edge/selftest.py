@@ -1,0 +1,84 @@
+"""The golden self-test: does this device answer as the machine did on which the bundle was released?
+
+The pictures are made by integer arithmetic, the same everywhere; the manifest holds the logits they gave. They go
+the whole way from file content to logits, so a fault in decoding, resizing, colour order or weights shows.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from lesion_edge.errors import LesionEdgeError
+from lesion_edge.preprocess import Resize, load_pixels
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from lesion_edge.classifier import Classifier
+
+TOLERANCES = {"int8": 1e-3, "fp32": 1e-2, "fp16": 5e-2}
+"""Largest |Δlogit| per variant; float sums are taken in another order on another device, int8 sums are exact."""
+
+
+@dataclass(frozen=True)
+class SelfTest:
+    """Outcome of a self-test."""
+
+    difference: float
+    """Largest |Δlogit| to what the manifest expects."""
+    tolerance: float
+
+    @property
+    def passed(self) -> bool:
+        """False also where a logit is not a number."""
+        return bool(self.difference <= self.tolerance)
+
+
+def self_test(classifier: Classifier) -> SelfTest:
+    """Run the golden pictures through a loaded bundle and compare.
+
+    Raises:
+        LesionEdgeError: the bundle holds no expected answers.
+    """
+    manifest = classifier.manifest
+    expected = manifest.variants[classifier.variant].self_test
+    if not expected:
+        raise LesionEdgeError(f"the bundle has no self-test for {classifier.variant}: export it again")
+    found = np.concatenate(
+        [classifier.run(pixels)["logits"] for pixels in golden_pixels(manifest.image_size, manifest.resize)]
+    )
+    wanted = np.array(expected["logits"], np.float32)
+    if found.shape != wanted.shape:
+        raise LesionEdgeError("the bundle's self-test is of another version: export it again")
+    return SelfTest(float(np.abs(found - wanted).max()), float(expected["tolerance"]))
+
+
+def golden_pixels(image_size: int, resize: Resize) -> Iterator[NDArray[np.uint8]]:
+    """What the device makes of each golden picture: uint8 (1, S, S, 3), RGB."""
+    for picture in golden_pictures():
+        yield load_pixels(picture, image_size, resize)[None]
+
+
+def golden_pictures() -> list[bytes]:
+    """PNG files: colour ramps, a lesion-like blot with fine texture, and one small picture to be enlarged."""
+    pictures = []
+    for height, width in ((480, 640), (450, 301), (61, 97)):
+        y, x = np.mgrid[:height, :width].astype(np.int64)
+        texture = (x * 7919 + y * 104729 + x * y * 31) % 41 - 20
+        ramps = np.stack([x * 255 // width, y * 255 // height, (x + y) * 255 // (width + height)], axis=-1)
+        skin, blot = np.array([224, 172, 150]), np.array([92, 48, 60])
+        distance = ((3 * x - width) * height) ** 2 + ((2 * y - height) * width) ** 2
+        inside = (distance + texture * width * height * 900 < (width * height) ** 2 // 3)[..., None]
+        colours = np.where(inside, blot, skin) + ramps // 8 + texture[..., None]
+        image = Image.fromarray(np.clip(colours, 0, 255).astype(np.uint8))
+        content = io.BytesIO()
+        image.save(content, "PNG", compress_level=1)
+        pictures.append(content.getvalue())
+    return pictures

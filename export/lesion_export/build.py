@@ -1,0 +1,119 @@
+"""Makes the variants of a bundle, decides for each, and measures the gates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lesion_edge.command import say
+from lesion_edge.selftest import TOLERANCES, golden_pixels
+from lesion_edge.session import open_session
+from lesion_export import verify
+from lesion_export.convert import convert, set_temperature
+from lesion_export.decision import Outputs, decide_outputs, describe_thresholds, scores
+from lesion_export.half import to_half
+from lesion_export.int8 import make_int8
+from lesion_export.run import read_pixels
+
+if TYPE_CHECKING:
+    from lesion_export.run import Run
+    from lesion_export.verify import Gate
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the user asked for."""
+
+    quantize: bool
+    half: bool
+    max_drop: float
+    threshold_method: str
+    """One of `lesion_export.decision.METHODS`."""
+    target_sensitivity: float
+
+
+@dataclass
+class Built:
+    """The variants of a bundle before it is written."""
+
+    graphs: dict[str, bytes] = field(default_factory=dict)
+    """Variant to the content of its file."""
+    entries: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Variant to the fields of its `lesion_edge.manifest.Variant`."""
+    gates: list[Gate] = field(default_factory=list)
+    calibration: dict[str, Any] | None = None
+    """How int8 was calibrated, where it was made."""
+
+
+def build(source: Run, wanted: Wanted) -> Built:
+    """Make every variant asked for, from the run's model and images."""
+    positive = source.class_names.index(source.positive_class)
+    pixels = read_pixels(source, source.validation)
+    truth = np.array([example.label for example in source.validation])
+    model = source.load_model()
+    say("converting to ONNX")
+    graph = convert(model, positive)
+    keras = verify.keras_logits(model, pixels)
+    built = Built()
+
+    def decide(variant: Any, name: str) -> Outputs:
+        logits = verify.graph_logits(variant, pixels, name)
+        return decide_outputs(logits, truth, positive, wanted.threshold_method, wanted.target_sensitivity)
+
+    def compare(outputs: Outputs, name: str) -> list[Gate]:
+        return verify.variant_gates(name, reference, outputs, truth, wanted.max_drop)
+
+    def add(variant: Any, name: str, outputs: Outputs) -> None:
+        set_temperature(variant, outputs.temperature)
+        built.graphs[name] = variant.SerializeToString()
+        built.entries[name] = _describe(source, wanted, name, outputs, truth, built.graphs[name]) | {
+            "metrics": {
+                **verify.logit_agreement(keras, outputs.logits),
+                **scores(outputs, truth, source.class_names),
+            }
+        }
+
+    reference = decide(graph, "fp32")
+    built.gates += verify.float_gates(verify.logit_agreement(keras, reference.logits))
+    if wanted.quantize:
+        int8 = make_int8(
+            source, graph, lambda variant: verify.all_passed(compare(decide(variant, "int8"), "int8"))
+        )
+        outputs = decide(int8.graph, "int8")
+        built.gates += compare(outputs, "int8")
+        built.gates.append(verify.speed_gate("int8", verify.time_ratio(int8.graph, graph, pixels)))
+        built.calibration = int8.record
+        add(int8.graph, "int8", outputs)
+    if wanted.half:
+        half = to_half(graph)
+        outputs = decide(half, "fp16")
+        built.gates += compare(outputs, "fp16")
+        add(half, "fp16", outputs)
+    add(graph, "fp32", reference)
+    return built
+
+
+def _describe(
+    source: Run, wanted: Wanted, name: str, outputs: Outputs, truth: np.ndarray[Any, Any], content: bytes
+) -> dict[str, Any]:
+    method, thresholds = "most probable class", {}
+    if outputs.threshold is not None:
+        thresholds = describe_thresholds(outputs.probabilities, truth, outputs.positive, wanted.target_sensitivity)
+        method = {
+            "sensitivity": f"sensitivity {wanted.target_sensitivity:g} on the validation images",
+            "balanced-accuracy": "highest balanced accuracy on the validation images",
+        }[wanted.threshold_method]
+    session = open_session(content, threads=1)
+    golden = [
+        session.run(["logits"], {"image": pixels})[0][0].tolist()
+        for pixels in golden_pixels(source.image_size, source.resize)
+    ]
+    return {
+        "temperature": outputs.temperature,
+        "threshold": outputs.threshold,
+        "threshold_method": method,
+        "thresholds": thresholds,
+        "self_test": {"logits": golden, "tolerance": TOLERANCES[name]},
+    }

@@ -1,0 +1,116 @@
+"""What int8 needs before a calibration method is chosen, kept beside the run so that a second export is quick."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lesion_edge import __version__
+from lesion_edge.command import say
+from lesion_export.calibrate import Histogram, collect_histograms
+from lesion_export.equalize import equalize
+from lesion_export.quantize import stays_float
+from lesion_export.rounding import RoundedGraph, round_weights
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+FILE_NAME = "int8-cache.npz"
+STATISTICS_IMAGES = 96
+"""How many of the images serve to even out channels and to round weights."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A float graph with even channels and rounded weights, and the values of its activations."""
+
+    rounded: RoundedGraph
+    histograms: dict[str, Histogram]
+
+
+def prepare(graph: Any, pixels: NDArray[np.uint8], seed: int, cache: Path) -> Prepared:
+    """Even out channels, round weights and count activations, or read all this from an earlier export.
+
+    Args:
+        graph: float `onnx.ModelProto` of `lesion_export.convert`.
+        pixels: uint8 (N, S, S, 3) RGB, training images.
+        cache: folder that keeps the result; one that cannot be written to only costs time.
+    """
+    key = _key(graph, pixels, seed)
+    path = cache / FILE_NAME
+    if prepared := _load(path, key):
+        say(f"channel ranges, rounded weights and activation ranges from {path}")
+        return prepared
+    statistics = pixels[:STATISTICS_IMAGES]
+    rounded = round_weights(equalize(graph, statistics), statistics, seed)
+    leave_out = {node.output[0] for node in graph.graph.node if stays_float(node)} - {_network_input(graph)}
+    prepared = Prepared(rounded, collect_histograms(rounded.graph, pixels, leave_out))
+    try:
+        _save(path, key, prepared)
+    except OSError as error:
+        say(f"cannot keep {path} for a next export: {error.strerror}")
+    return prepared
+
+
+def _network_input(graph: Any) -> str:
+    """The tensor that the first convolution takes; it is quantized although what makes it stays float."""
+    return str(next(node for node in graph.graph.node if node.op_type == "Conv").input[0])
+
+
+def _key(graph: Any, pixels: NDArray[np.uint8], seed: int) -> str:
+    digest = hashlib.sha256(graph.SerializeToString(deterministic=True))
+    digest.update(pixels.tobytes())
+    digest.update(json.dumps([seed, __version__, *map(version, ("numpy", "onnx", "onnxruntime"))]).encode())
+    return digest.hexdigest()
+
+
+def _save(path: Path, key: str, prepared: Prepared) -> None:
+    scales, histograms = prepared.rounded.scales, prepared.histograms
+    unfinished = path.with_suffix(".part")
+    try:
+        with unfinished.open("wb") as stream:
+            np.savez(
+                stream,
+                key=key,
+                graph=np.frombuffer(prepared.rounded.graph.SerializeToString(), np.uint8),
+                weights=list(scales),
+                scales=np.concatenate(list(scales.values())),
+                sizes=[len(scale) for scale in scales.values()],
+                activations=list(histograms),
+                bounds=[(histogram.low, histogram.high) for histogram in histograms.values()],
+                counts=[histogram.counts for histogram in histograms.values()],
+            )
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _load(path: Path, key: str) -> Prepared | None:
+    import onnx
+
+    try:
+        with np.load(path) as kept:
+            if str(kept["key"]) != key:
+                return None
+            scales = np.split(kept["scales"], np.cumsum(kept["sizes"])[:-1])
+            return Prepared(
+                RoundedGraph(
+                    onnx.load_from_string(kept["graph"].tobytes()),
+                    dict(zip(kept["weights"].tolist(), scales, strict=True)),
+                ),
+                {
+                    name: Histogram(float(low), float(high), counts)
+                    for name, (low, high), counts in zip(
+                        kept["activations"].tolist(), kept["bounds"], kept["counts"], strict=True
+                    )
+                },
+            )
+    except Exception:  # missing, damaged, or of another version: it is made again
+        return None

@@ -1,0 +1,118 @@
+"""The self-test on a real bundle, and the faults it has to catch."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lesion_edge import selftest
+from lesion_edge.classifier import Classifier
+from lesion_edge.errors import LesionEdgeError
+from lesion_edge.manifest import FILE_NAME, load_manifest
+from lesion_edge.preprocess import load_pixels
+from lesion_edge.selftest import golden_pictures, self_test
+
+if TYPE_CHECKING:
+    from tests.conftest import ExportedBundle, Finished
+
+VARIANTS = ("int8", "fp16", "fp32")
+
+
+@pytest.fixture
+def bundle(exported_bundle: ExportedBundle, tmp_path: Path) -> Path:
+    """A copy to change."""
+    return Path(shutil.copytree(exported_bundle.folder, tmp_path / "bundle"))
+
+
+def rewrite(bundle: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    record = json.loads((bundle / FILE_NAME).read_text(encoding="utf-8"))
+    change(record)
+    (bundle / FILE_NAME).write_text(json.dumps(record), encoding="utf-8")
+
+
+def test_golden_pictures_are_the_same_everywhere() -> None:
+    pixels = [np.asarray(Image.open(io.BytesIO(picture))) for picture in golden_pictures()]
+    assert [values.shape for values in pixels] == [(480, 640, 3), (450, 301, 3), (61, 97, 3)]
+    digest = hashlib.sha256(b"".join(values.tobytes() for values in pixels)).hexdigest()
+    assert digest.startswith("d634dce8b23d496f")
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_device_that_exported_agrees(variant: str, exported_bundle: ExportedBundle) -> None:
+    outcome = self_test(Classifier.load(exported_bundle.folder, variant=variant))
+    assert outcome.difference == 0
+    assert outcome.passed
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_swapped_colours_and_a_wrong_resize_are_caught(
+    variant: str, exported_bundle: ExportedBundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    classifier = Classifier.load(exported_bundle.folder, variant=variant)
+
+    def swapped(*arguments: Any) -> Any:
+        return np.ascontiguousarray(load_pixels(*arguments)[..., ::-1])
+
+    def coarse(content: bytes, size: int, resize: str) -> Any:
+        picture = Image.open(io.BytesIO(content))
+        return np.asarray(picture.resize((size, size), Image.Resampling.NEAREST))
+
+    def cropped(content: bytes, size: int, resize: str) -> Any:
+        return load_pixels(content, size, "crop")
+
+    for fault in (swapped, coarse, cropped):
+        monkeypatch.setattr(selftest, "load_pixels", fault)
+        assert not self_test(classifier).passed, fault.__name__
+
+
+def test_flipped_bit_in_the_weights_is_caught(bundle: Path) -> None:
+    path = bundle / "int8.onnx"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0x40
+    path.write_bytes(content)
+    with pytest.raises(LesionEdgeError, match="SHA-256 differs"):
+        Classifier.load(bundle)
+    # Even where somebody has made the manifest fit.
+    rewrite(bundle, lambda record: record["variants"]["int8"].update(sha256=hashlib.sha256(content).hexdigest()))
+    assert not self_test(Classifier.load(bundle)).passed
+
+
+def test_answer_that_is_no_number_fails(exported_bundle: ExportedBundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    classifier = Classifier.load(exported_bundle.folder)
+    monkeypatch.setattr(classifier, "run", lambda pixels: {"logits": np.full((1, 2), np.nan, np.float32)})
+    assert not self_test(classifier).passed
+
+
+def test_bundle_without_a_self_test_is_refused(bundle: Path) -> None:
+    rewrite(bundle, lambda record: record["variants"]["int8"].pop("self_test"))
+    with pytest.raises(LesionEdgeError, match="has no self-test"):
+        self_test(Classifier.load(bundle))
+    rewrite(
+        bundle, lambda record: record["variants"]["int8"].update(self_test={"logits": [[0, 0]], "tolerance": 1})
+    )
+    with pytest.raises(LesionEdgeError, match="another version"):
+        self_test(Classifier.load(bundle))
+
+
+def test_command_says_the_outcome(bundle: Path, command: Callable[..., Finished]) -> None:
+    finished = command("lesion-infer", "--self-test", "--model", bundle)
+    assert (finished.returncode, finished.stdout) == (0, "")
+    assert finished.stderr.startswith("self-test of int8 on cpu: passed, largest |Δlogit| 0,")
+
+    def shift(record: dict[str, Any]) -> None:
+        record["variants"]["int8"]["self_test"]["logits"][0][0] += 0.01
+
+    rewrite(bundle, shift)
+    finished = command("lesion-infer", "--self-test", "--model", bundle)
+    assert (finished.returncode, finished.stdout) == (1, "")
+    assert "FAILED" in finished.stderr
+    assert load_manifest(bundle).variants["int8"].self_test["tolerance"] == selftest.TOLERANCES["int8"]
