@@ -5,7 +5,11 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import json
+import random
 import shutil
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +20,7 @@ import pytest
 import typer
 
 from lesion_edge.errors import LesionEdgeError
-from lesion_edge.manifest import FILE_NAME, Manifest, load_manifest
+from lesion_edge.manifest import FILE_NAME, Manifest, load_manifest, read_variant
 from lesion_edge.preprocess import load_pixels
 from lesion_export import bundle, verify
 from lesion_export.bundle import check_output, describe_variant, write_bundle
@@ -275,3 +279,38 @@ def test_full_disk_leaves_the_older_bundle_as_it_was(
     assert len(calls) == written + 1
     assert contents(older) == before
     assert [path.name for path in older.parent.iterdir()] == ["bundle"]
+
+
+WRITE_FOR_EVER = """
+import itertools, sys
+from pathlib import Path
+from lesion_edge.manifest import Manifest
+from lesion_export.bundle import describe_variant, write_bundle
+for turn in itertools.count():
+    graph = bytes([turn % 256]) * 4_000_000
+    variant = describe_variant("fp32", graph, temperature=1.0, threshold=0.5, threshold_method="default")
+    manifest = Manifest(("benign", "malignant"), "malignant", 64, "squash", {"fp32": variant})
+    write_bundle(Path(sys.argv[1]), manifest, {"fp32": graph}, "card " * 100_000)
+    print(turn, flush=True)
+"""
+
+
+def test_killed_export_leaves_a_whole_bundle(older: Path) -> None:
+    rng = random.Random(0)
+    seen = set()
+    for _ in range(15):
+        writing = subprocess.Popen(
+            [sys.executable, "-c", WRITE_FOR_EVER, older],
+            stdout=subprocess.PIPE,
+        )
+        assert writing.stdout is not None
+        assert writing.stdout.readline()
+        time.sleep(rng.uniform(0, 0.05))
+        writing.kill()
+        writing.wait()
+        writing.stdout.close()
+        manifest = load_manifest(older)
+        seen.add(manifest.variants["fp32"].sha256)
+        read_variant(older, manifest.variants["fp32"])
+        assert set(contents(older)) == {"fp32.onnx", FILE_NAME, "MODEL_CARD.md"}
+    assert len(seen) > 1
