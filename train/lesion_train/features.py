@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lesion_edge.progress import progress_bar
+from lesion_train.storage import disk_array
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,10 +35,7 @@ def cached_features(
     if not all(file.exists() for file in files):
         unfinished = [file.with_suffix(".unfinished") for file in files]
         shapes = [(len(pixels), *output.shape[1:]) for output in extractor.outputs]
-        arrays = [
-            np.lib.format.open_memmap(file, "w+", np.float32, shape)
-            for file, shape in zip(unfinished, shapes, strict=True)
-        ]
+        arrays = [disk_array(file, np.float32, shape) for file, shape in zip(unfinished, shapes, strict=True)]
         with progress_bar("frozen features", len(pixels)) as advance:
             for start in range(0, len(pixels), BATCH):
                 batch = np.asarray(pixels[start : start + BATCH], np.float32)

@@ -14,6 +14,7 @@ from lesion_edge.errors import ImageError
 from lesion_edge.preprocess import load_pixels
 from lesion_edge.progress import progress_bar
 from lesion_edge.session import available_cpus
+from lesion_train.storage import disk_array
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,7 +41,7 @@ class Decoded:
 def decode(root: Path, samples: Sequence[Sample], image_size: int, resize: Resize, cache: Path) -> Decoded:
     """Read images into a memory-mapped array at `cache` (an .npy file)."""
     shape = (len(samples), image_size, image_size, 3)
-    pixels = np.lib.format.open_memmap(cache, "w+", np.uint8, shape)
+    pixels = disk_array(cache, np.uint8, shape)
     kept: list[Sample] = []
     digests: list[str] = []
     unusable: list[str] = []
