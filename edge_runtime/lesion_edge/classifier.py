@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +13,7 @@ import numpy as np
 
 from lesion_edge.errors import ImageError, LesionEdgeError
 from lesion_edge.manifest import Manifest, load_manifest, read_variant
+from lesion_edge.parallel import ordered_map
 from lesion_edge.preprocess import Source, load_pixels
 from lesion_edge.session import available_cpus, check_signature, choose_device, open_session
 
@@ -23,6 +22,10 @@ if TYPE_CHECKING:
 
 SHIPPED_BUNDLE = Path(__file__).parent / "bundle"
 """Where the bundle lies that is used when none is named."""
+
+
+GPU_BATCH = 32
+"""Pictures per call of the network where it is not the CPU that runs it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,8 @@ class Prediction:
     """Class name to probability, in the bundle's order; they sum to 1. Empty on an error."""
     error: str | None = None
     """A short reason, or None."""
+    cam: NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
+    """Class-activation map (h, w) of the positive class, 0 or more, where it was asked for."""
 
     @property
     def status(self) -> str:
@@ -88,16 +93,27 @@ class Classifier:
         if threshold is not None and not 0 <= threshold <= 1:
             raise LesionEdgeError(f"threshold {threshold} is not within 0 to 1")
         self.manifest: Manifest = load_manifest(Path(bundle))
+        self.threads = threads or available_cpus()
+        self.fallback: str | None = None
+        """Why `auto` did not get the device that is there, or None."""
         self.device = choose_device(device)
+        try:
+            self._open(Path(bundle), variant)
+        except LesionEdgeError as error:
+            if device != "auto" or self.device == "cpu":
+                raise
+            self.device, self.fallback = "cpu", str(error)
+            self._open(Path(bundle), variant)
+        self.threshold = self.manifest.variants[self.variant].threshold if threshold is None else threshold
+
+    def _open(self, bundle: Path, variant: str | None) -> None:
         self.variant = variant or _preferred_variant(self.manifest, self.device)
         if self.variant not in self.manifest.variants:
             have = ", ".join(self.manifest.variants)
             raise LesionEdgeError(f"{bundle} has no variant '{self.variant}', it has: {have}")
-        entry = self.manifest.variants[self.variant]
-        self.threads = threads or available_cpus()
-        self.threshold = entry.threshold if threshold is None else threshold
+        content = read_variant(bundle, self.manifest.variants[self.variant])
         # One thread per call and several calls at once: no picture waits for another's slowest layer.
-        self._session = open_session(read_variant(Path(bundle), entry), self.device, threads=1)
+        self._session = open_session(content, self.device, threads=1)
         check_signature(self._session, self.manifest.image_size, len(self.manifest.class_names))
 
     @classmethod
@@ -125,30 +141,32 @@ class Classifier:
             raise LesionEdgeError("no model ships with this installation: name a bundle with --model")
         return cls(bundle or SHIPPED_BUNDLE, device, threads, variant, threshold)
 
-    def predict(self, sources: Iterable[Source], batch_size: int = 1) -> Iterator[Prediction]:
+    def predict(
+        self, sources: Iterable[Source], batch_size: int | None = None, cam: bool = False
+    ) -> Iterator[Prediction]:
         """Classify pictures as a stream: order kept, memory independent of their number.
 
         Args:
             sources: paths, file contents, Pillow images or uint8 arrays (H, W, 3) in RGB.
-            batch_size: pictures per call of the network.
+            batch_size: pictures per call of the network; None takes 1 on the CPU and `GPU_BATCH` elsewhere.
+            cam: whether the predictions carry the class-activation map.
 
         Yields:
             One prediction per source; a picture that cannot be used gives one with `error` set.
+
+        Raises:
+            LesionEdgeError: a wrong argument, or the device fails.
         """
+        if isinstance(sources, str | bytes | os.PathLike):
+            raise LesionEdgeError("predict takes several pictures: put a single one into a list")
+        if batch_size is None:
+            batch_size = 1 if self.device == "cpu" else GPU_BATCH
         if batch_size < 1:
             raise LesionEdgeError(f"batch size {batch_size}: at least 1 is needed")
         iterator = iter(sources)
-        pending: deque[Future[list[Prediction]]] = deque()
-        pool = ThreadPoolExecutor(self.threads)
-        try:
-            while chunk := list(islice(iterator, batch_size)):
-                pending.append(pool.submit(self._classify, chunk))
-                if len(pending) > 2 * self.threads:
-                    yield from pending.popleft().result()
-            while pending:
-                yield from pending.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+        chunks = iter(lambda: list(islice(iterator, batch_size)), [])
+        for predictions in ordered_map(lambda chunk: self._classify(chunk, cam), chunks, self.threads):
+            yield from predictions
 
     def run(self, pixels: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
         """Run the network alone.
@@ -160,9 +178,16 @@ class Classifier:
             `probabilities` and `logits` float32 (N, K), `cam` float32 (N, h, w).
         """
         names = ["probabilities", "logits", "cam"]
-        return dict(zip(names, self._session.run(names, {"image": pixels}), strict=True))
+        return dict(zip(names, self._call(names, pixels), strict=True))
 
-    def _classify(self, chunk: list[Source]) -> list[Prediction]:
+    def _call(self, names: list[str], pixels: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+        try:
+            outputs: list[NDArray[np.float32]] = self._session.run(names, {"image": pixels})
+        except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
+            raise LesionEdgeError(f"the network failed on {self.device}: {' '.join(str(error).split())}") from None
+        return outputs
+
+    def _classify(self, chunk: list[Source], cam: bool) -> list[Prediction]:
         pictures: list[NDArray[np.uint8]] = []
         errors: dict[int, str] = {}
         for index, source in enumerate(chunk):
@@ -170,24 +195,29 @@ class Classifier:
                 pictures.append(load_pixels(source, self.manifest.image_size, self.manifest.resize))
             except ImageError as error:
                 errors[index] = str(error)
-        answers = iter(self._answers(np.stack(pictures)) if pictures else [])
+        answers = iter(self._answers(np.stack(pictures), cam) if pictures else [])
         return [
-            Prediction(_name(source), None, None, {}, errors[index])
-            if index in errors
-            else Prediction(_name(source), *next(answers))
+            Prediction(_name(source), *(_unusable(errors[index]) if index in errors else next(answers)))
             for index, source in enumerate(chunk)
         ]
 
-    def _answers(self, pixels: NDArray[np.uint8]) -> Iterator[tuple[str, float, dict[str, float]]]:
+    def _answers(self, pixels: NDArray[np.uint8], cam: bool) -> Iterator[tuple[Any, ...]]:
         names = self.manifest.class_names
-        probabilities = self._session.run(["probabilities"], {"image": pixels})[0]
-        positive = names.index(self.manifest.positive_class)
-        labels = decide(probabilities, self.threshold, positive)
-        for row, label in zip(probabilities.tolist(), labels, strict=True):
-            yield names[label], row[label], dict(zip(names, row, strict=True))
+        probabilities, *maps = self._call(["probabilities", "cam"] if cam else ["probabilities"], pixels)
+        labels = decide(probabilities, self.threshold, names.index(self.manifest.positive_class))
+        for index, (row, label) in enumerate(zip(probabilities.tolist(), labels, strict=True)):
+            if np.isfinite(row).all():
+                answer = dict(zip(names, row, strict=True))
+                yield names[label], row[label], answer, None, (maps[0][index] if maps else None)
+            else:
+                yield _unusable("the network gave no number")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Classifier, self._arguments
+
+
+def _unusable(reason: str) -> tuple[None, None, dict[str, float], str]:
+    return None, None, {}, reason
 
 
 def _preferred_variant(manifest: Manifest, device: str) -> str:

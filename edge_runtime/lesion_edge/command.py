@@ -23,6 +23,12 @@ SOME_UNUSABLE = 1
 WRONG_REQUEST = 2
 INTERRUPTED = 130
 
+CANNOT_WRITE = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM),
+    *(errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOENT),
+}
+"""What the system answers when a file cannot be written."""
+
 
 def run_command(name: str, function: Callable[..., None]) -> NoReturn:
     """Run a function as a command with Typer, turning what it raises into a sentence and an exit code."""
@@ -44,7 +50,7 @@ def run_command(name: str, function: Callable[..., None]) -> NoReturn:
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG, errno.EIO):
+        if error.errno not in CANNOT_WRITE:
             raise
         _drop_output()
         where = f" {error.filename}" if error.filename else ""
@@ -72,7 +78,8 @@ def native_errors_dropped() -> Iterator[None]:
 
 def _drop_output() -> None:
     try:
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except OSError:
         # Python would try once more at the end, and complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

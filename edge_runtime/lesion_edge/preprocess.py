@@ -5,19 +5,22 @@ Everything after it (RGB to BGR, mean subtraction, softmax) is inside the export
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import stat
 import warnings
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from lesion_edge.errors import ImageError
+from lesion_edge.integrity import check_content, check_decoded_jpeg
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
 VERSION = 1
@@ -32,13 +35,16 @@ EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp
 MAX_PIXELS = 100_000_000
 """Pictures with more pixels are refused before they are decoded (a decompression bomb, or a slide scan)."""
 
+MAX_BYTES = 8 * MAX_PIXELS
+"""Files with more bytes are refused unread; what is let through by pixels has at most 8 bytes for each."""
+
 Resize = Literal["squash", "crop", "pad"]
 RESIZE_MODES: tuple[Resize, ...] = ("squash", "crop", "pad")
 
 Source: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | NDArray[np.uint8]"
 
-# The limit above is ours and checked on every open; Pillow's own would only print a warning first.
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+# What matters becomes an error row; the rest (an odd EXIF block, Pillow's own lower limit of pixels) does not.
+warnings.filterwarnings("ignore", module="PIL")
 
 
 def load_pixels(source: Source, image_size: int, resize: Resize = "squash") -> NDArray[np.uint8]:
@@ -56,14 +62,31 @@ def load_pixels(source: Source, image_size: int, resize: Resize = "squash") -> N
     Raises:
         ImageError: the picture is missing, damaged, too large or in a format that is not accepted.
     """
+    with _short_reasons():
+        # The JPEG decoder shrinks by 2, 4 or 8 almost for free; twice the target keeps the detail.
+        return np.asarray(_resize(_decode(source, 2 * image_size), image_size, resize))
+
+
+def load_picture(source: Source, longest_side: int) -> Image.Image:
+    """Decode a picture for people to look at: upright, RGB, its own aspect ratio.
+
+    Args:
+        source: as for `load_pixels`.
+        longest_side: pixels; a smaller picture stays as it is.
+
+    Raises:
+        ImageError: as for `load_pixels`.
+    """
+    with _short_reasons():
+        picture = _decode(source, longest_side)
+        picture.thumbnail((longest_side, longest_side))
+        return picture
+
+
+@contextlib.contextmanager
+def _short_reasons() -> Iterator[None]:
     try:
-        with _open(source) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise ImageError(f"too large: {image.width}x{image.height} pixels, limit {MAX_PIXELS}")
-            # The JPEG decoder shrinks by 2, 4 or 8 almost for free; twice the target keeps the detail.
-            image.draft(None, (2 * image_size, 2 * image_size))
-            ImageOps.exif_transpose(image, in_place=True)
-            return np.asarray(_resize(_to_rgb(image), image_size, resize))
+        yield
     except ImageError:
         raise
     except FileNotFoundError:
@@ -74,29 +97,54 @@ def load_pixels(source: Source, image_size: int, resize: Resize = "squash") -> N
         raise ImageError(f"not a picture in an accepted format ({', '.join(FORMATS)})") from None
     except Image.DecompressionBombError:  # Pillow's own limit, far above ours, is met when the file is opened
         raise ImageError(f"too large: more than {MAX_PIXELS} pixels") from None
+    except MemoryError:
+        raise ImageError("too large for the memory that is free") from None
     except Exception as error:  # Pillow's decoders raise nearly any type on damaged bytes
+        if isinstance(error, OSError) and error.errno is not None:
+            raise ImageError(f"cannot be read ({error.strerror})") from None
         raise ImageError(f"damaged or truncated ({_one_line(error)})") from error
 
 
-def _open(source: Source) -> Image.Image:
+def _decode(source: Source, shortest_side: int) -> Image.Image:
+    """Decode upright and in RGB; a JPEG perhaps smaller, but with no side below `shortest_side` for it."""
     if isinstance(source, Image.Image):
-        return source.copy()
-    if isinstance(source, np.ndarray):
+        image = source.copy()
+    elif isinstance(source, np.ndarray):
         if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3 or 0 in source.shape:
             raise ImageError(f"array is {source.dtype} {source.shape}, expected uint8 (H, W, 3)")
-        return Image.fromarray(source)
-    if isinstance(source, bytes):
-        if not source:
+        image = Image.fromarray(source)
+    else:
+        content = source if isinstance(source, bytes) else _read(source)
+        if not content:
             raise ImageError("empty file")
-        return Image.open(io.BytesIO(source), formats=FORMATS)
-    status = os.stat(source)
+        image = Image.open(io.BytesIO(content), formats=FORMATS)
+        _check_size(image)
+        check_content(content, image)
+        height = image.height
+        image.draft(None, (shortest_side, shortest_side))
+        image.load()
+        if image.format in ("JPEG", "MPO"):
+            check_decoded_jpeg(image, height)
+    _check_size(image)
+    ImageOps.exif_transpose(image, in_place=True)
+    return _to_rgb(image)
+
+
+def _check_size(image: Image.Image) -> None:
+    if image.width * image.height > MAX_PIXELS:
+        raise ImageError(f"too large: {image.width}x{image.height} pixels, limit {MAX_PIXELS}")
+
+
+def _read(path: str | os.PathLike[str]) -> bytes:
+    status = os.stat(path)
     if stat.S_ISDIR(status.st_mode):
         raise ImageError("a folder that cannot be read")
     if not stat.S_ISREG(status.st_mode):
         raise ImageError("not a regular file")
-    if status.st_size == 0:
-        raise ImageError("empty file")
-    return Image.open(Path(source), formats=FORMATS)
+    if status.st_size > MAX_BYTES:
+        raise ImageError(f"too large: {status.st_size} bytes, limit {MAX_BYTES}")
+    with open(path, "rb") as file:
+        return file.read()
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

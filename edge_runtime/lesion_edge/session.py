@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from lesion_edge.errors import LesionEdgeError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import onnxruntime
 
 PROVIDERS = {
@@ -20,6 +22,11 @@ PROVIDERS = {
     "directml": "DmlExecutionProvider",
 }
 """Device name to ONNX Runtime's provider; `auto` takes CUDA where it is there, else the CPU."""
+
+CGROUPS = "/sys/fs/cgroup"
+"""Where Linux shows control groups."""
+OWN_CGROUPS = "/proc/self/cgroup"
+"""Where Linux says which of them a process is in."""
 
 OUTPUTS = ("probabilities", "logits", "cam")
 
@@ -104,11 +111,31 @@ def check_signature(session: onnxruntime.InferenceSession, image_size: int, clas
 
 
 def available_cpus() -> int:
-    """CPUs this process may use: its affinity, and the quota of its control group where there is one."""
+    """CPUs this process may use: its affinity, and the quotas of its control groups where there are any."""
     affinity = getattr(os, "sched_getaffinity", None)
     count = len(affinity(0)) if affinity else os.cpu_count() or 1
+    return max(1, min([count, *(-(-quota // period) for quota, period in _quotas())]))
+
+
+def _quotas() -> Iterator[tuple[int, int]]:
+    """Quota and period in µs of this process's control groups, versions 2 and 1 (Linux alone has them)."""
+    for line in _text(OWN_CGROUPS).splitlines():
+        _, controllers, name = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):  # version 1, about something else
+            continue
+        root = Path(CGROUPS, "cpu") if controllers else Path(CGROUPS)
+        files = ("cpu.cfs_quota_us", "cpu.cfs_period_us") if controllers else ("cpu.max",)
+        folder = root / name.lstrip("/")
+        for place in (folder, *folder.parents):
+            values = " ".join(_text(place / file) for file in files).split()
+            if len(values) == 2 and values[0].isdecimal() and values[1].isdecimal():
+                yield int(values[0]), int(values[1])
+            if place == root:
+                break
+
+
+def _text(path: str | Path) -> str:
     try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
-        return max(1, min(count, -(-int(quota) // int(period))))
+        return Path(path).read_text(encoding="ascii")
     except (OSError, ValueError):
-        return count
+        return ""

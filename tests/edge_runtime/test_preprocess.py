@@ -398,7 +398,7 @@ def test_unusable_content_is_refused_with_a_short_reason(tmp_path: Path, content
     [
         pytest.param(lambda path: None, "no such file", id="missing"),
         pytest.param(lambda path: path.symlink_to("nowhere"), "no such file", id="link to nowhere"),
-        pytest.param(lambda path: path.symlink_to(path.name), "damaged", id="link to itself"),
+        pytest.param(lambda path: path.symlink_to(path.name), "cannot be read", id="link to itself"),
         pytest.param(lambda path: path.mkdir(), "a folder", id="folder"),
         pytest.param(os.mkfifo, "not a regular file", id="FIFO, without waiting for a writer"),
     ],

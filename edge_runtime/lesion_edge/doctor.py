@@ -1,0 +1,96 @@
+"""`lesion-infer --doctor`: what this device has, and whether a bundle gives the right answers on it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lesion_edge import __version__
+from lesion_edge.errors import LesionEdgeError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+WHEELS = (
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "onnxruntime-directml",
+    "onnxruntime-openvino",
+    "onnxruntime-qnn",
+)
+"""Distributions that all install the module `onnxruntime`."""
+
+FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimd", "asimddp", "i8mm")
+"""CPU features by Linux's names that decide how fast int8 is, slowest first."""
+
+
+def examine(bundle: Path | None, device: str, threads: int | None, variant: str | None) -> bool:
+    """Print what was found, one line each; True when everything is well."""
+    healthy = True
+    for name, finding, good in _findings(bundle, device, threads, variant):
+        print(f"{'' if good else 'PROBLEM '}{name}: {finding}", flush=True)
+        healthy = healthy and good
+    return healthy
+
+
+def _findings(
+    bundle: Path | None, device: str, threads: int | None, variant: str | None
+) -> Iterator[tuple[str, str, bool]]:
+    yield "lesion-edge", __version__, True
+    yield "Python", f"{platform.python_version()} on {platform.system()} {platform.machine()}", True
+    for package in ("numpy", "pillow"):
+        yield package, importlib.metadata.version(package), True
+    yield "CPU features", ", ".join(cpu_features()) or "unknown", True
+    wheels = installed_wheels()
+    yield (
+        "ONNX Runtime wheels",
+        " and ".join(wheels) or "none",
+        True,
+    )
+    if len(wheels) > 1:
+        remove = " ".join(name.split()[0] for name in wheels)
+        yield "conflict", f"these overwrite each other; pip uninstall {remove}, then install one of them", False
+    try:
+        from lesion_edge.session import PROVIDERS, available_cpus, import_onnxruntime
+
+        runtime = import_onnxruntime()
+        here = [name for name, provider in PROVIDERS.items() if provider in runtime.get_available_providers()]
+        yield "ONNX Runtime", f"{runtime.__version__} with {', '.join(here)}", True
+        yield "CPUs for this process", str(available_cpus()), True
+        from lesion_edge.classifier import Classifier
+
+        classifier = Classifier.load(bundle, device, threads, variant)
+    except LesionEdgeError as error:
+        yield "model", str(error), False
+        return
+    yield "model", f"{classifier.variant} on {classifier.device}, {classifier.threads} threads", True
+    if classifier.fallback:
+        yield "device", classifier.fallback, False
+
+
+def installed_wheels() -> list[str]:
+    """The distributions of ONNX Runtime that are installed, with their versions; more than one is a conflict."""
+    found = []
+    for name in WHEELS:
+        try:
+            found.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def cpu_features() -> list[str]:
+    """Those of `FEATURES` that this CPU has, as far as Linux tells; empty elsewhere."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
+    flags = {
+        flag
+        for line in lines
+        if line.lower().startswith(("flags", "features"))
+        for flag in line.partition(":")[2].split()
+    }
+    return [name for name in FEATURES if name in flags]

@@ -1,0 +1,107 @@
+"""How far a metric may be off by the chance that picked the images: 95 % confidence intervals.
+
+They take the images as independent; several images of one lesion make the truth less certain than this.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+Z = 1.959964
+"""97.5 % quantile of the normal distribution."""
+
+Interval = tuple[float, float]
+
+
+def wilson(hits: int, total: int) -> Interval | None:
+    """Interval of a proportion (Wilson 1927, score method); None for no images."""
+    if not total:
+        return None
+    share = hits / total
+    centre = (share + Z * Z / (2 * total)) / (1 + Z * Z / total)
+    half = Z / (1 + Z * Z / total) * math.sqrt(share * (1 - share) / total + Z * Z / (4 * total * total))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def roc_auc_interval(auc: float, positives: int, negatives: int) -> Interval | None:
+    """Interval of an area under the ROC curve (Newcombe 2006, method 5); None where it is undefined.
+
+    It inverts the score test with Hanley and McNeil's variance, and so holds near 1 and for few images too.
+    """
+    if not positives or not negatives:
+        return None
+    mean = (positives + negatives) / 2 - 1
+
+    def excess(theta: float) -> float:
+        spread = 1 + mean * ((1 - theta) / (2 - theta) + theta / (1 + theta))
+        return abs(theta - auc) - Z * math.sqrt(theta * (1 - theta) * spread / (positives * negatives))
+
+    def crossing(inside: float, outside: float) -> float:
+        if excess(outside) <= 0:
+            return outside
+        for _ in range(60):
+            middle = (inside + outside) / 2
+            inside, outside = (inside, middle) if excess(middle) > 0 else (middle, outside)
+        return inside
+
+    return crossing(auc, 0.0), crossing(auc, 1.0)
+
+
+def confidence_intervals(
+    matrix: Sequence[Sequence[int]], class_names: Sequence[str], positive: str, auc: float | None
+) -> dict[str, Interval]:
+    """Intervals of what `lesion_edge.metrics.evaluate` gives, by its names; the undefined ones are left out.
+
+    Proportions get Wilson's interval, ROC AUC Newcombe's, F1 and macro averages the percentile bootstrap over the
+    confusion matrix (2,000 draws, always the same).
+
+    Args:
+        matrix: (K, K) counts, rows truth, columns prediction.
+        class_names: the K names.
+        positive: the class to detect.
+        auc: 0 to 1, or None.
+    """
+    counts = np.asarray(matrix, np.int64)
+    index = list(class_names).index(positive)
+    hits, actual, called = int(counts[index, index]), int(counts[index].sum()), int(counts[:, index].sum())
+    total = int(counts.sum())
+    others = total - actual
+    found = {
+        "accuracy": wilson(int(counts.trace()), total),
+        "precision": wilson(hits, called),
+        "recall": wilson(hits, actual),
+        "sensitivity": wilson(hits, actual),
+        "specificity": wilson(others - (called - hits), others),
+        "roc_auc": None if auc is None else roc_auc_interval(auc, actual, others),
+    }
+    if total:
+        drawn = np.random.default_rng(0).multinomial(total, counts.ravel() / total, 2000)
+        averages = _averages(drawn.reshape(-1, *counts.shape), index)
+        wanted = ["f1"] if len(class_names) == 2 else ["precision", "recall", "f1"]
+        for name in wanted:
+            low, high = np.quantile(averages[name], [0.025, 0.975])
+            found[name] = float(low), float(high)
+    return {name: interval for name, interval in found.items() if interval is not None}
+
+
+def _averages(matrices: NDArray[np.int64], positive: int) -> dict[str, NDArray[np.float64]]:
+    """Precision, recall and F1 of (B, K, K) matrices: of the positive class for K = 2, else macro averages."""
+    hits = np.diagonal(matrices, axis1=1, axis2=2)
+    actual, called = matrices.sum(axis=2), matrices.sum(axis=1)
+    averaged = [positive] if matrices.shape[1] == 2 else list(range(matrices.shape[1]))
+    return {
+        name: (part / np.maximum(whole, 1))[:, averaged].mean(axis=1)
+        for name, part, whole in (
+            ("precision", hits, called),
+            ("recall", hits, actual),
+            ("f1", 2 * hits, actual + called),
+        )
+    }

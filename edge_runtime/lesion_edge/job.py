@@ -1,0 +1,189 @@
+"""What `lesion-infer` does: images in, predictions out, everything finished kept whatever happens."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lesion_edge.command import say
+from lesion_edge.errors import LesionEdgeError
+from lesion_edge.images import find_images
+from lesion_edge.parallel import ordered_map
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+
+    from lesion_edge.classifier import Classifier, Prediction
+    from lesion_edge.output import Format
+
+
+@dataclass(frozen=True)
+class Job:
+    """A request; the fields are the options of the command."""
+
+    paths: Sequence[str]
+    model: Path | None = None
+    output: Path | None = None
+    format: Format = "csv"
+    device: str = "auto"
+    variant: str | None = None
+    threads: int | None = None
+    batch_size: int | None = None
+    threshold: float | None = None
+    evaluate: bool = False
+    explain: Path | None = None
+    report: Path | None = None
+    resume: bool = False
+    watch: bool = False
+
+
+def run(job: Job) -> bool:
+    """Do the job; True when every image could be used.
+
+    Raises:
+        LesionEdgeError: the request or its input is wrong.
+        OSError: the output cannot be written; what is finished stays.
+        KeyboardInterrupt: it was interrupted, and what is finished is written and counted.
+    """
+    _check(job)
+    images: Iterator[str] = iter(())
+    if not job.watch:
+        found = find_images(job.paths, _listing(job.paths))
+        first = next(found, None)
+        if first is None:
+            raise LesionEdgeError(f"no images in {', '.join(job.paths)}")
+        images = chain([first], found)
+
+    from lesion_edge.classifier import Classifier
+    from lesion_edge.evaluation import Evaluation
+    from lesion_edge.output import PredictionWriter
+    from lesion_edge.summary import Summary
+
+    classifier = Classifier.load(job.model, job.device, job.threads, job.variant, job.threshold)
+    where = f"{classifier.device} ({classifier.variant})"
+    if job.device == "auto" and (classifier.device != "cpu" or classifier.fallback):
+        say(f"lesion-infer: using {where}" + (f", because {classifier.fallback}" if classifier.fallback else ""))
+    names = classifier.manifest.class_names
+    summary = Summary(where)
+    evaluation = Evaluation(names, classifier.manifest.positive_class) if job.evaluate else None
+
+    def take_earlier(prediction: Prediction) -> None:
+        summary.add_earlier(prediction)
+        if evaluation is not None:
+            evaluation.add(prediction)
+
+    start = 0
+    done: set[str] = set()
+    if job.output is not None and (job.resume or job.watch):
+        from lesion_edge.resume import Finished
+
+        finished = Finished(job.output, job.format, names, take_earlier)
+        finished.check_model(classifier)
+        images, start, done = finished.remaining(images), finished.bytes, set(finished.paths)
+
+    interrupted = False
+    with contextlib.ExitStack() as stack:
+        writer = stack.enter_context(PredictionWriter(job.output, job.format, names, start))
+        takers: list[Callable[[Prediction], None]] = [writer.add, summary.add]
+        if evaluation is not None:
+            takers.append(evaluation.add)
+        attachments = _attachments(job, classifier, stack)
+        advance = stack.enter_context(_progress(job))
+        predictions = stack.enter_context(
+            contextlib.closing(_predictions(job, classifier, images, done, attachments))
+        )
+        try:
+            for prediction in predictions:
+                for take in takers:
+                    take(prediction)
+                advance(1)
+        except KeyboardInterrupt:
+            interrupted = True
+    say(summary.table() if sys.stderr.isatty() else summary.line())
+    if evaluation is not None and not interrupted:
+        say(evaluation.table())
+    if interrupted:
+        raise KeyboardInterrupt
+    return not summary.errors and not (evaluation is not None and evaluation.without_truth)
+
+
+def _attachments(
+    job: Job, classifier: Classifier, stack: contextlib.ExitStack
+) -> list[Callable[[Prediction], Prediction]]:
+    """What is to be made of a prediction besides its row, by the thread that has it."""
+    attachments: list[Callable[[Prediction], Prediction]] = []
+    if job.explain is not None:
+        from lesion_edge.explain import Explainer
+
+        attachments.append(Explainer(job.explain, job.paths, classifier.manifest.resize).write)
+    if job.report is not None:
+        from lesion_edge.report import Report
+
+        attachments.append(stack.enter_context(Report(job.report, classifier)).add)
+    return attachments
+
+
+def _predictions(
+    job: Job,
+    classifier: Classifier,
+    images: Iterable[str],
+    done: set[str],
+    attachments: Sequence[Callable[[Prediction], Prediction]],
+) -> Generator[Prediction, None, None]:
+    def attach(prediction: Prediction) -> Prediction:
+        for attachment in attachments:
+            prediction = attachment(prediction)
+        return prediction
+
+    def classify(images: Iterable[str]) -> Iterator[Prediction]:
+        predictions = classifier.predict(images, job.batch_size, cam=bool(attachments))
+        return ordered_map(attach, predictions, classifier.threads) if attachments else predictions
+
+    if job.watch:
+        from lesion_edge.watch import Watcher
+
+        yield from Watcher(job.paths, done).predictions(classify)
+    else:
+        yield from classify(images)
+
+
+def _check(job: Job) -> None:
+    if not job.paths:
+        raise LesionEdgeError("no PATH: name folders, files, or - for a list on standard input")
+    if job.resume and job.output is None:
+        raise LesionEdgeError("--resume needs --output, the file to go on with")
+    if job.report is not None and (job.resume or job.watch):
+        raise LesionEdgeError("--report shows one whole run: it goes with neither --resume nor --watch")
+    if job.watch and "-" in job.paths:
+        raise LesionEdgeError("--watch needs a folder, not a list")
+    if job.output is not None and job.output.exists() and not (job.resume or job.watch):
+        raise LesionEdgeError(f"{job.output} exists already: choose another --output or remove it")
+    if job.report is not None and job.report.exists():
+        raise LesionEdgeError(f"{job.report} exists already: choose another --report or remove it")
+    if job.report is not None and not job.report.absolute().parent.is_dir():
+        raise LesionEdgeError(f"cannot write {job.report}: its folder does not exist")
+
+
+def _listing(paths: Sequence[str]) -> Iterable[str]:
+    if "-" not in paths:
+        return ()
+    if sys.stdin is None:
+        raise LesionEdgeError("standard input is closed: - needs a list of images there")
+    # File names may hold any bytes.
+    if hasattr(sys.stdin, "reconfigure"):
+        sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")
+    return sys.stdin
+
+
+def _progress(job: Job) -> contextlib.AbstractContextManager[Callable[[int], None]]:
+    from lesion_edge.progress import progress_bar
+
+    if job.output is None and sys.stdout.isatty():  # the rows themselves are to be seen there
+        return contextlib.nullcontext(lambda steps: None)
+    if job.watch or "-" in job.paths:
+        return progress_bar("images", None)
+    return progress_bar("images", lambda: sum(1 for _ in find_images(job.paths)))

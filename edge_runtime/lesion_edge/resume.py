@@ -1,0 +1,77 @@
+"""Goes on with an output file: which images have their row, and whether this run would answer them alike."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from lesion_edge.errors import LesionEdgeError
+from lesion_edge.output import Format, read_predictions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
+
+    from lesion_edge.classifier import Classifier, Prediction
+
+TOLERANCE = 1e-3
+"""Largest difference of probability that rounding and batching may make within one model."""
+
+
+class Finished:
+    """The whole rows of an output file.
+
+    Args:
+        path: the file; one that is not there has no rows.
+        kind: its format.
+        class_names: the classes of the model that goes on with it.
+        take: called with each prediction found.
+
+    Raises:
+        LesionEdgeError: the file holds something else.
+    """
+
+    def __init__(
+        self, path: Path, kind: Format, class_names: Iterable[str], take: Callable[[Prediction], None]
+    ) -> None:
+        self.bytes = 0
+        """Length of the whole rows."""
+        self.paths: Counter[str] = Counter()
+        """How many rows each path has."""
+        self._path = path
+        self._least_sure: dict[str | None, Prediction] = {}
+        if not path.exists():
+            return
+        for prediction, self.bytes in read_predictions(path, kind, list(class_names)):
+            self.paths[prediction.path] += 1
+            take(prediction)
+            if prediction.confidence is not None:
+                least = self._least_sure.setdefault(prediction.label, prediction)
+                if prediction.confidence < (least.confidence or 0):
+                    self._least_sure[prediction.label] = prediction
+
+    def check_model(self, classifier: Classifier) -> None:
+        """Answer the least sure image of each label again: another model or threshold shows there first.
+
+        Raises:
+            LesionEdgeError: the answer is another one.
+        """
+        for before in self._least_sure.values():
+            (now,) = classifier.predict([before.path])
+            if now.error is None and (
+                now.label != before.label
+                or any(abs(now.probabilities[name] - p) > TOLERANCE for name, p in before.probabilities.items())
+            ):
+                raise LesionEdgeError(
+                    f"{self._path} comes from another model, variant or threshold (or {before.path} has changed): "
+                    "choose another --output"
+                )
+
+    def remaining(self, images: Iterable[str]) -> Iterator[str]:
+        """Those of the images, in order, that have no row yet; an image named twice has two."""
+        done = self.paths.copy()
+        for image in images:
+            if done[image]:
+                done[image] -= 1
+            else:
+                yield image

@@ -1,0 +1,59 @@
+"""Counts what came out of a run and words it for the person who started it."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lesion_edge.classifier import Prediction
+
+
+class Summary:
+    """Counts per label, and errors by their reason.
+
+    Args:
+        where: what did the work, in a few words.
+    """
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+        self.labels: Counter[str] = Counter()
+        """By label; by status where an image that could be used has none."""
+        self.errors: Counter[str] = Counter()
+        """By reason."""
+        self._start = time.monotonic()
+        self._earlier = 0
+
+    def add(self, prediction: Prediction) -> None:
+        """Count one prediction."""
+        if prediction.error is None:
+            self.labels[prediction.label or prediction.status] += 1
+        else:
+            self.errors[prediction.error] += 1
+
+    def add_earlier(self, prediction: Prediction) -> None:
+        """Count one of an earlier run, which does not belong to this run's rate."""
+        self._earlier += 1
+        self.add(prediction)
+
+    def line(self) -> str:
+        """One line, for a log."""
+        counts = self.labels + Counter({f"error: {reason}": count for reason, count in self.errors.items()})
+        parts = ", ".join(f"{count} {name}" for name, count in counts.most_common())
+        return f"{counts.total()} images on {self._where}: {parts}"
+
+    def table(self) -> str:
+        """Several lines, for a terminal, with the rate."""
+        total, errors = self.labels.total() + self.errors.total(), self.errors.total()
+        seconds = time.monotonic() - self._start
+        new = total - self._earlier
+        earlier = f", {self._earlier} of them earlier" if self._earlier else ""
+        rate = f"{new} in {seconds:.1f} s, {new / seconds:.1f} images/s on {self._where}"
+        lines = [f"{total} images{earlier}; {rate}"]
+        lines += [f"{count:>9}  {label}" for label, count in self.labels.most_common()]
+        lines += [f"{errors:>9}  errors"] if errors else []
+        lines += [f"{count:>13}  {reason}" for reason, count in self.errors.most_common(10)]
+        lines += [f"{'':>13}  and {len(self.errors) - 10} other reasons"] if len(self.errors) > 10 else []
+        return "\n".join(lines)
