@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -31,7 +32,8 @@ class Summary:
         if prediction.error is None:
             self.labels[prediction.label or prediction.status] += 1
         else:
-            self.errors[prediction.error] += 1
+            # The numbers in a reason differ from image to image.
+            self.errors[re.split(r"[:(]", prediction.error)[0].rstrip()] += 1
 
     def add_earlier(self, prediction: Prediction) -> None:
         """Count one of an earlier run, which does not belong to this run's rate."""
