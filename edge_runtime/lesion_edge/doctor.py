@@ -26,6 +26,10 @@ FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimd", "
 """CPU features by Linux's names that decide how fast int8 is, slowest first."""
 
 
+CPUINFO = Path("/proc/cpuinfo")
+"""Where Linux describes the CPU."""
+
+
 def examine(bundle: Path | None, device: str, threads: int | None, variant: str | None) -> bool:
     """Print what was found, one line each; True when everything is well."""
     healthy = True
@@ -84,7 +88,7 @@ def installed_wheels() -> list[str]:
 def cpu_features() -> list[str]:
     """Those of `FEATURES` that this CPU has, as far as Linux tells; empty elsewhere."""
     try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = CPUINFO.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return []
     flags = {

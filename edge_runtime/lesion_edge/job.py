@@ -76,18 +76,18 @@ def run(job: Job) -> bool:
         if evaluation is not None:
             evaluation.add(prediction)
 
-    start = 0
+    keep = None
     done: set[str] = set()
     if job.output is not None and (job.resume or job.watch):
         from lesion_edge.resume import Finished
 
         finished = Finished(job.output, job.format, names, take_earlier)
         finished.check_model(classifier)
-        images, start, done = finished.remaining(images), finished.bytes, set(finished.paths)
+        images, keep, done = finished.remaining(images), finished.bytes, set(finished.paths)
 
     interrupted = False
     with contextlib.ExitStack() as stack:
-        writer = stack.enter_context(PredictionWriter(job.output, job.format, names, start))
+        writer = stack.enter_context(PredictionWriter(job.output, job.format, names, keep))
         takers: list[Callable[[Prediction], None]] = [writer.add, summary.add]
         if evaluation is not None:
             takers.append(evaluation.add)

@@ -27,32 +27,34 @@ class PredictionWriter:
 
     Args:
         path: the file; None takes standard output.
-        start: bytes of an existing file to keep; 0 makes a new file.
+        keep: bytes of an existing file to go on behind; None makes a new file.
 
     Raises:
         LesionEdgeError: the file exists already or cannot be made.
         OSError: a row could not be written, with the file's name; a file then ends with the row before.
     """
 
-    def __init__(self, path: Path | None, kind: Format, class_names: Sequence[str], start: int = 0) -> None:
+    def __init__(
+        self, path: Path | None, kind: Format, class_names: Sequence[str], keep: int | None = None
+    ) -> None:
         self._columns = columns(class_names)
         self._kind = kind
         self._path = path
-        self._whole = start
+        self._whole = keep or 0
         if path is None:
             if sys.stdout is None:
                 raise LesionEdgeError("standard output is closed: name a file with --output")
             self._file = open(sys.stdout.fileno(), "wb", buffering=0, closefd=False)  # noqa: SIM115
         else:
             try:
-                self._file = open(path, "r+b" if start else "xb", buffering=0)  # noqa: SIM115
-                self._file.seek(start)
+                self._file = open(path, "xb" if keep is None else "r+b", buffering=0)  # noqa: SIM115
+                self._file.seek(self._whole)
                 self._file.truncate()
             except FileExistsError:
                 raise LesionEdgeError(f"{path} exists already: choose another --output or remove it") from None
             except OSError as error:
                 raise LesionEdgeError(f"cannot write {path}: {error.strerror}") from None
-        if kind == "csv" and not start:
+        if kind == "csv" and not keep:
             self._write(_csv_row(self._columns))
 
     def add(self, prediction: Prediction) -> None:
@@ -98,9 +100,15 @@ def read_predictions(path: Path, kind: Format, class_names: Sequence[str]) -> It
         LesionEdgeError: the file cannot be read or holds something else.
     """
     names = columns(class_names)
-    number = 0
+    number = 1
     try:
         with path.open("rb") as file:
+            # Whatever has no whole row yet must not be overwritten unless it is the beginning of one.
+            begun = file.read(1 << 16)
+            first = (_csv_row(names) if kind == "csv" else '{"path": "').encode()
+            if not (begun.startswith(first) or first.startswith(begun)):
+                raise ValueError
+            file.seek(0)
             for number, (row, end) in enumerate(_whole_rows(file, quoted=kind == "csv"), start=1):
                 if kind == "jsonl":
                     content = json.loads(row)

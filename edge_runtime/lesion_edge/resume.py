@@ -34,14 +34,15 @@ class Finished:
     def __init__(
         self, path: Path, kind: Format, class_names: Iterable[str], take: Callable[[Prediction], None]
     ) -> None:
-        self.bytes = 0
-        """Length of the whole rows."""
+        self.bytes: int | None = None
+        """Length of the whole rows; None where there is no file."""
         self.paths: Counter[str] = Counter()
         """How many rows each path has."""
         self._path = path
         self._least_sure: dict[str | None, Prediction] = {}
         if not path.exists():
             return
+        self.bytes = 0
         for prediction, self.bytes in read_predictions(path, kind, list(class_names)):
             self.paths[prediction.path] += 1
             take(prediction)

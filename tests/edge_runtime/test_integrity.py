@@ -60,7 +60,7 @@ def test_whole_file_is_taken(kind: str) -> None:
 def test_copy_that_stopped_half_way_is_refused_though_it_has_its_full_length(kind: str) -> None:
     content = FILES[kind]()
     half = sector_in_the_middle(content)
-    with pytest.raises(ImageError, match="damaged or truncated|not a picture"):
+    with pytest.raises(ImageError, match=r"damaged or truncated|not a picture"):
         load_pixels(content[:half] + bytes(len(content) - half), SIZE)
 
 
@@ -68,7 +68,7 @@ def test_copy_that_stopped_half_way_is_refused_though_it_has_its_full_length(kin
 def test_block_that_was_never_written_is_refused(kind: str) -> None:
     content = FILES[kind]()
     start = sector_in_the_middle(content)
-    with pytest.raises(ImageError, match="damaged or truncated|not a picture"):
+    with pytest.raises(ImageError, match=r"damaged or truncated|not a picture"):
         load_pixels(content[:start] + bytes(4096) + content[start + 4096 :], SIZE)
 
 

@@ -1,0 +1,61 @@
+"""What is wrong with a device is found and said."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+from pathlib import Path
+
+import pytest
+
+from lesion_edge import doctor
+from lesion_edge.doctor import cpu_features, examine, installed_wheels
+
+onnxruntime = pytest.importorskip("onnxruntime")
+
+
+def test_healthy_device(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert examine(bundle, "cpu", 1, None)
+    lines = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines())
+    assert lines["numpy"] == importlib.metadata.version("numpy")
+    assert lines["ONNX Runtime"].startswith(f"{onnxruntime.__version__} with ")
+    assert lines["model"] == "int8 on cpu, 1 threads"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        pytest.param({"bundle": Path("gone")}, "gone is not a bundle", id="no bundle"),
+        pytest.param({"device": "directml"}, "no DmlExecutionProvider", id="no such device here"),
+        pytest.param({"variant": "fp16"}, "no variant 'fp16'", id="no such variant"),
+    ],
+)
+def test_problem_is_named(
+    bundle: Path, capsys: pytest.CaptureFixture[str], arguments: dict[str, str], problem: str
+) -> None:
+    assert not examine(**{"bundle": bundle, "device": "cpu", "threads": 1, "variant": None, **arguments})  # type: ignore[arg-type]
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("PROBLEM model: ")
+    assert problem in last
+
+
+def test_two_wheels_that_overwrite_each_other_are_a_problem(
+    bundle: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    genuine = importlib.metadata.version
+    monkeypatch.setattr(importlib.metadata, "version", lambda n: "1.2" if n == "onnxruntime-gpu" else genuine(n))
+    assert len(installed_wheels()) == 2
+    assert not examine(bundle, "cpu", 1, None)
+    assert re.search(
+        r"^PROBLEM conflict: .*pip uninstall onnxruntime onnxruntime-gpu,", capsys.readouterr().out, re.MULTILINE
+    )
+
+
+def test_cpu_features_are_read_from_linux(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "cpuinfo").write_text(
+        "processor : 0\nFeatures\t: fp asimd asimddp\nflags : sse avx2 avx512_vnni\n"
+    )
+    monkeypatch.setattr(doctor, "CPUINFO", tmp_path / "cpuinfo")
+    assert cpu_features() == ["avx2", "avx512_vnni", "asimd", "asimddp"]
+    monkeypatch.setattr(doctor, "CPUINFO", tmp_path / "nothing")
+    assert cpu_features() == []

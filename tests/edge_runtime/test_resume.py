@@ -1,0 +1,199 @@
+"""Whatever ends a run, `--resume` brings it to what an undisturbed run writes."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from lesion_edge import Classifier, LesionEdgeError, Prediction
+from lesion_edge.output import Format, PredictionWriter, read_predictions
+from lesion_edge.resume import Finished
+
+pytest.importorskip("onnxruntime")
+
+COMMAND = [sys.executable, "-c", "from lesion_edge.cli import main; main()"]
+NAMES = [
+    "plain.png",
+    "=1+1.png",
+    "-rf.png",
+    'quo"te.png',
+    "line\nbreak.png",
+    "comma,.png",
+    "caf\udce9.png",
+    "\r.png",
+]
+CLASSES = ("benign", "malignant")
+
+Finishing = subprocess.CompletedProcess[bytes]
+
+
+def infer(*arguments: str | os.PathLike[Any], cwd: Path | None = None) -> Finishing:
+    return subprocess.run([*COMMAND, *arguments], capture_output=True, cwd=cwd, timeout=60, check=False)
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of pictures with every kind of name, one of them damaged."""
+    folder = tmp_path_factory.mktemp("images")
+    for index, name in enumerate(NAMES):
+        Image.new("RGB", (40, 40), (30 * index, 100, 100)).save(folder / name)
+    (folder / "damaged.jpg").write_bytes(b"no picture")
+    return folder
+
+
+def written(path: Path, kind: Format, predictions: list[Prediction]) -> bytes:
+    with PredictionWriter(path, kind, CLASSES) as writer:
+        for prediction in predictions:
+            writer.add(prediction)
+    return path.read_bytes()
+
+
+PREDICTIONS = [
+    *(Prediction(name, "malignant", 0.75, {"benign": 0.25, "malignant": 0.75}) for name in NAMES),
+    Prediction("damaged.jpg", None, None, {}, 'broken, "really"'),
+    Prediction("last.png", "benign", 0.5, {"benign": 0.5, "malignant": 0.5}),
+]
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_what_is_written_is_read_back(tmp_path: Path, kind: Format) -> None:
+    content = written(tmp_path / "out", kind, PREDICTIONS)
+    read = list(read_predictions(tmp_path / "out", kind, CLASSES))
+    assert [prediction for prediction, _ in read] == PREDICTIONS
+    assert read[-1][1] == len(content)
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_a_file_cut_at_any_byte_goes_on_to_the_same_whole(tmp_path: Path, kind: Format) -> None:
+    whole = written(tmp_path / "whole", kind, PREDICTIONS)
+    path = tmp_path / "cut"
+    for length in range(len(whole) + 1):
+        path.write_bytes(whole[:length])
+        kept: list[Prediction] = []
+        finished = Finished(path, kind, CLASSES, kept.append)
+        assert kept == PREDICTIONS[: len(kept)]
+        remaining = list(finished.remaining([prediction.path for prediction in PREDICTIONS]))
+        with PredictionWriter(path, kind, CLASSES, finished.bytes) as writer:
+            for prediction in PREDICTIONS[-len(remaining) :] if remaining else []:
+                writer.add(prediction)
+        assert path.read_bytes() == whole, f"cut after {length} bytes"
+
+
+def test_image_named_twice_has_two_rows(tmp_path: Path) -> None:
+    written(tmp_path / "out", "csv", [PREDICTIONS[0]])
+    finished = Finished(tmp_path / "out", "csv", CLASSES, lambda prediction: None)
+    assert list(finished.remaining(["plain.png", "a", "plain.png", "plain.png"])) == [
+        "a",
+        "plain.png",
+        "plain.png",
+    ]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param("path,status,label,confidence,p_red,p_green,error\n", id="other classes"),
+        pytest.param("a shopping list\nmilk\n", id="no predictions"),
+        pytest.param("precious", id="no predictions and no line break"),
+        pytest.param("path,status,label,confidence,p_benign,p_malignant,error\na,ok\n", id="a row too short"),
+        pytest.param(
+            "path,status,label,confidence,p_benign,p_malignant,error\na,ok,benign,x,y,z,\n", id="no numbers"
+        ),
+        pytest.param('{"path": "a.png"}\n', id="the other format"),
+    ],
+)
+def test_file_that_is_no_output_of_this_model_is_left_alone(
+    bundle: Path, images: Path, tmp_path: Path, content: str
+) -> None:
+    output = tmp_path / "out.csv"
+    output.write_text(content)
+    run = infer(images, "--model", bundle, "--output", output, "--resume")
+    assert run.returncode == 2
+    assert f"{output}, row ".encode() in run.stderr
+    assert b"Traceback" not in run.stderr
+    assert output.read_text() == content
+
+
+def test_another_threshold_is_noticed(bundle: Path, tmp_path: Path) -> None:
+    """One image of ten lies between the thresholds: the least sure one of its label."""
+    levels = [10, 60, 105, 130, 170, 200, 210, 220, 230, 250]
+    for level in levels:
+        Image.new("RGB", (40, 40), (level, 100, 100)).save(tmp_path / f"{level:03}.png")
+    output = tmp_path / "out.csv"
+    first = infer(tmp_path, "--model", bundle, "--output", output, "--threshold", "0.5")
+    assert first.returncode == 0
+    content = output.read_bytes()
+    for threshold, code in (("0.5", 0), ("0.51", 0), ("0.6", 2), ("0.4", 0), ("0.25", 2)):
+        run = infer(tmp_path, "--model", bundle, "--output", output, "--threshold", threshold, "--resume")
+        assert (threshold, run.returncode) == (threshold, code)
+        assert (b"another model, variant or threshold" in run.stderr) == (code == 2)
+        assert output.read_bytes() == content
+
+
+def test_another_model_is_noticed(bundle: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (40, 40), (200, 100, 100)).save(tmp_path / "a.png")
+    answer = next(Classifier(bundle).predict([tmp_path / "a.png"]))
+    benign = answer.probabilities["benign"] + 0.002
+    other = Prediction(answer.path, answer.label, 1 - benign, {"benign": benign, "malignant": 1 - benign})
+    written(tmp_path / "out", "csv", [other])
+    finished = Finished(tmp_path / "out", "csv", CLASSES, lambda prediction: None)
+    with pytest.raises(LesionEdgeError, match="another model"):
+        finished.check_model(Classifier(bundle))
+    os.remove(tmp_path / "a.png")
+    finished.check_model(Classifier(bundle))
+
+
+def test_resume_without_a_file_begins_one_and_without_a_name_is_refused(
+    bundle: Path, images: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "out.csv"
+    infer(images, "--model", bundle, "--output", output, "--resume")
+    assert len(list(csv.reader(output.open(newline="", errors="surrogateescape")))) == len(NAMES) + 2
+    refused = infer(images, "--model", bundle, "--resume")
+    assert refused.returncode == 2
+    assert refused.stderr == b"lesion-infer: --resume needs --output, the file to go on with\n"
+
+
+def test_earlier_rows_count_in_summary_and_evaluation(bundle: Path, tmp_path: Path) -> None:
+    for label, level in (("benign", 20), ("malignant", 240)):
+        (tmp_path / "in" / label).mkdir(parents=True)
+        for index in range(3):
+            Image.new("RGB", (40, 40), (level, 100, 100)).save(tmp_path / "in" / label / f"{index}.png")
+    options: list[Any] = ["--model", bundle, "--evaluate", "--format", "jsonl", "--output"]
+    whole = infer(tmp_path / "in", *options, tmp_path / "whole.jsonl")
+    lines = (tmp_path / "whole.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "part.jsonl").write_text("".join(lines[:4]) + lines[4][:9])
+    resumed = infer(tmp_path / "in", *options, tmp_path / "part.jsonl", "--resume")
+    assert resumed.stderr == whole.stderr
+    assert (tmp_path / "part.jsonl").read_text() == "".join(lines)
+    assert [json.loads(line)["status"] for line in lines] == ["ok"] * 6
+
+
+def test_killed_run_resumed_is_the_undisturbed_run(bundle: Path, images: Path, tmp_path: Path) -> None:
+    """Killed as soon as a random number of rows is out, again and again."""
+    whole, output = tmp_path / "whole.csv", tmp_path / "out.csv"
+    infer(images, "--model", bundle, "--output", whole)
+    rng = random.Random(0)
+    kills = 0
+    for _ in range(4):
+        arguments: list[Any] = [images, "--model", bundle, "--output", output, "--resume", "--threads", "1"]
+        with subprocess.Popen([*COMMAND, *arguments], stderr=subprocess.PIPE) as run:
+            wanted = rng.randrange(1, len(whole.read_bytes()))
+            while run.poll() is None:
+                if output.exists() and output.stat().st_size >= wanted:
+                    run.send_signal(signal.SIGKILL)
+                    kills += 1
+                    break
+    infer(images, "--model", bundle, "--output", output, "--resume")
+    assert output.read_bytes() == whole.read_bytes()
+    assert kills

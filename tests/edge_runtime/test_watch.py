@@ -1,0 +1,135 @@
+"""A camera writes into a folder: each complete file once, none before its time."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from itertools import islice
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from lesion_edge import Classifier, Prediction
+from lesion_edge.watch import PATIENCE, SETTLED, Watcher
+
+pytest.importorskip("onnxruntime")
+
+
+class Clock:
+    """Time that passes only when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "camera").mkdir()
+    return tmp_path / "camera"
+
+
+def answer(path: Path | str, error: str | None = None) -> Prediction:
+    return Prediction(str(path), None if error else "benign", None, {}, error)
+
+
+def test_file_is_tried_once_it_has_not_changed_for_a_while(folder: Path, clock: Clock) -> None:
+    watcher = Watcher([str(folder)], set(), clock)
+    path = folder / "a.jpg"
+    path.write_bytes(b"1")
+    assert watcher.poll() == []
+    clock.sleep(SETTLED - 0.1)
+    path.write_bytes(b"12")
+    assert watcher.poll() == [], "it grew"
+    clock.sleep(SETTLED - 0.1)
+    os.utime(path, ns=(1, 1))
+    assert watcher.poll() == [], "it was written to"
+    clock.sleep(SETTLED)
+    assert watcher.poll() == [str(path)]
+    assert watcher.accept(answer(path))
+    assert watcher.poll() == [], "it has its row"
+
+
+def test_unusable_file_gets_its_row_only_when_it_has_stopped_changing_for_long(folder: Path, clock: Clock) -> None:
+    watcher = Watcher([str(folder)], set(), clock)
+    path = folder / "slow.jpg"
+    path.write_bytes(b"1")
+    watcher.poll()
+    clock.sleep(SETTLED)
+    assert watcher.poll() == [str(path)]
+    assert not watcher.accept(answer(path, "truncated"))
+    path.write_bytes(b"12")
+    clock.sleep(PATIENCE)
+    assert watcher.poll() == [], "the rest is coming"
+    clock.sleep(SETTLED)
+    assert watcher.poll() == [str(path)]
+    assert not watcher.accept(answer(path, "truncated"))
+    clock.sleep(PATIENCE)
+    assert watcher.poll() == [str(path)]
+    assert watcher.accept(answer(path, "truncated"))
+    assert watcher.poll() == []
+
+
+def test_what_is_done_vanished_or_no_image_is_passed_over(folder: Path, clock: Clock) -> None:
+    for name in ("done.jpg", "gone.jpg", "notes.txt", ".hidden.jpg", "new.jpg"):
+        (folder / name).write_bytes(b"1")
+    watcher = Watcher([str(folder)], {str(folder / "done.jpg")}, clock)
+    watcher.poll()
+    os.remove(folder / "gone.jpg")
+    clock.sleep(SETTLED)
+    assert watcher.poll() == [str(folder / "new.jpg")]
+
+
+def test_predictions_come_as_the_files_do(bundle: Path, folder: Path, clock: Clock) -> None:
+    """The camera: a whole picture, then half of one, whose other half comes later, and one that stays broken."""
+    Image.new("RGB", (40, 40), (240, 20, 20)).save(folder / "a.png")
+    content = (folder / "a.png").read_bytes()
+    (folder / "b.png").write_bytes(content[:60])
+    (folder / "c.png").write_bytes(content[:60])
+    watcher = Watcher([str(folder)], set(), clock)
+    naps = 0
+
+    def sleep(seconds: float) -> None:
+        nonlocal naps
+        naps += 1
+        clock.sleep(seconds)
+        if naps == 10:
+            (folder / "b.png").write_bytes(content)
+
+    found = list(islice(watcher.predictions(Classifier(bundle).predict, sleep), 3))
+    assert [(Path(p.path).name, p.status) for p in found] == [("a.png", "ok"), ("b.png", "ok"), ("c.png", "error")]
+    assert clock.now >= PATIENCE
+
+
+def test_restart_goes_on_with_the_output(bundle: Path, folder: Path, tmp_path: Path) -> None:
+    """Two watches in a row, each ended with Ctrl-C, give each file one row."""
+    output = tmp_path / "out.csv"
+    code = "import lesion_edge.watch as w; w.SETTLED = w.INTERVAL = 0.05\nfrom lesion_edge.cli import main; main()"
+    for number in (1, 2):
+        Image.new("RGB", (40, 40), (100 * number, 20, 20)).save(folder / f"{number}.png")
+        with subprocess.Popen(
+            [sys.executable, "-c", code, folder, "--model", bundle, "--output", output, "--watch"],
+            stderr=subprocess.PIPE,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        ) as run:
+            while not output.exists() or len(output.read_bytes().splitlines()) < number + 1:
+                assert run.poll() is None
+            run.send_signal(signal.SIGINT)
+            assert run.wait(30) == 130
+            assert run.stderr
+            assert run.stderr.read().startswith(f"{number} images on cpu".encode())
+    paths = [line.split(",")[0] for line in output.read_text().splitlines()[1:]]
+    assert paths == [str(folder / "1.png"), str(folder / "2.png")]
