@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -242,3 +243,81 @@ def test_graph_that_breaks_the_contract_is_refused(
 ) -> None:
     with pytest.raises(LesionEdgeError, match="probabilities, not 2"):
         Classifier(make_bundle(graph=graph_bytes(3)))
+
+
+@pytest.mark.parametrize("single", ["a.png", b"content", Path("a.png")])
+def test_single_picture_instead_of_a_list_is_refused(bundle: Path, single: Any) -> None:
+    with pytest.raises(LesionEdgeError, match="put a single one into a list"):
+        list(Classifier(bundle).predict(single))
+
+
+def test_answer_that_is_no_number_is_an_error(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, paint: Callable[..., Path]
+) -> None:
+    """Compared with a threshold, NaN would come out as benign."""
+    classifier = Classifier(bundle, threshold=0.5)
+    rows = np.array([[0.2, 0.8], [np.nan, np.nan], [0.9, 0.1]], np.float32)
+    monkeypatch.setattr(classifier, "_session", SimpleNamespace(run=lambda names, feeds: [rows]))
+    predictions = list(classifier.predict([paint("a.png", RED)] * 3, batch_size=3))
+    assert [prediction.label for prediction in predictions] == ["malignant", None, "benign"]
+    assert predictions[1].error == "the network gave no number"
+    assert predictions[1].status == "error"
+
+
+def test_failing_device_is_one_sentence(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(names: list[str], feeds: dict[str, Any]) -> None:
+        raise RuntimeError("out of\n memory")
+
+    classifier = Classifier(bundle)
+    monkeypatch.setattr(classifier, "_session", SimpleNamespace(run=fail))
+    with pytest.raises(LesionEdgeError, match=r"^the network failed on cpu: out of memory$"):
+        list(classifier.predict([np.zeros((4, 4, 3), np.uint8)]))
+
+
+def test_map_comes_with_the_prediction_when_asked_for(bundle: Path, paint: Callable[..., Path]) -> None:
+    sources: list[Any] = [paint("a.png", RED), b"no picture", paint("b.png", BLUE)]
+    classifier = Classifier(bundle)
+    with_map = list(classifier.predict(sources, batch_size=3, cam=True))
+    assert with_map == list(classifier.predict(sources))
+    assert [None if p.cam is None else (p.cam.shape, p.cam.dtype.name) for p in with_map] == [
+        ((2, 2), "float32"),
+        None,
+        ((2, 2), "float32"),
+    ]
+    assert all(prediction.cam is None for prediction in classifier.predict(sources))
+
+
+@pytest.fixture
+def cuda_listed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[str]]]:
+    """An ONNX Runtime that lists CUDA, whose driver then fails; what was asked for, by the first provider."""
+    import onnxruntime
+
+    asked: list[tuple[str, list[str]]] = []
+    genuine = onnxruntime.InferenceSession
+
+    def falls_back(model: bytes, options: Any, providers: list[str]) -> Any:
+        asked.append((providers[0], providers))
+        return genuine(model, options, providers=["CPUExecutionProvider"])
+
+    providers = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: providers)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", falls_back)
+    return asked
+
+
+def test_auto_takes_the_cpu_where_cuda_fails_and_says_why(
+    make_bundle: Callable[..., Path], cuda_listed: list[tuple[str, list[str]]]
+) -> None:
+    classifier = Classifier(make_bundle(variants=("int8", "fp16", "fp32")))
+    assert (classifier.device, classifier.variant) == ("cpu", "int8"), "the variant follows the device"
+    assert classifier.fallback
+    assert "could not start CUDAExecutionProvider" in classifier.fallback
+    assert [first for first, _ in cuda_listed] == ["CUDAExecutionProvider", "CPUExecutionProvider"]
+
+
+def test_cuda_asked_for_by_name_is_not_replaced(
+    make_bundle: Callable[..., Path], cuda_listed: list[tuple[str, list[str]]]
+) -> None:
+    with pytest.raises(LesionEdgeError, match="could not start CUDAExecutionProvider"):
+        Classifier(make_bundle(variants=("int8", "fp16")), device="cuda")
+    assert len(cuda_listed) == 1

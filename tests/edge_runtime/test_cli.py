@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -233,7 +235,15 @@ def test_threshold_moves_the_label_and_not_the_probability(
 def test_any_file_name_comes_out_byte_for_byte(
     bundle: Path, paint: Paint, tmp_path: Path, environment: dict[str, str]
 ) -> None:
-    names = [b"-rf.png", b"a,b.png", b"caf\xe9.png", b"line\nbreak.png", b'quote".png', "\u00e9.png".encode()]
+    names = [
+        b"-rf.png",
+        b"=1+1.png",
+        b"a,b.png",
+        b"caf\xe9.png",
+        b"line\nbreak.png",
+        b'quote".png',
+        "\u00e9.png".encode(),
+    ]
     content = paint("source/a.png", RED).read_bytes()
     (tmp_path / "images").mkdir()
     for name in names:
@@ -344,3 +354,57 @@ def test_picture_far_over_the_size_limit_is_an_error_row_without_a_warning(
     assert table(run.stdout)[1][-1] == "too large: 10000x10001 pixels, limit 100000000"
     assert len(run.stderr.splitlines()) == 1
     assert run.returncode == 1
+
+
+def closed(stream: int, *arguments: str | os.PathLike[Any]) -> Run:
+    """Run the command with one of its standard streams closed."""
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        capture_output=stream == 0,
+        timeout=60,
+        check=False,
+        preexec_fn=lambda: os.close(stream),
+    )
+
+
+def test_closed_standard_input_is_one_sentence_and_2(bundle: Path) -> None:
+    run = closed(0, "-", "--model", bundle)
+    assert run.stderr == b"lesion-infer: standard input is closed: - needs a list of images there\n"
+    assert run.returncode == 2
+
+
+def test_closed_standard_input_does_not_matter_to_a_folder(bundle: Path, folder: Path) -> None:
+    assert len(table(closed(0, folder, "--model", bundle).stdout)) == 11
+
+
+def test_closed_standard_output_is_2(bundle: Path, folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert closed(1, folder, "--model", bundle).returncode == 2
+    assert capfd.readouterr().err == "lesion-infer: standard output is closed: name a file with --output\n"
+
+
+def test_overlay_that_cannot_be_written_is_named(bundle: Path, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    run = infer(folder, "--model", bundle, "--explain", tmp_path / "file")
+    assert run.stderr.startswith(f"lesion-infer: cannot write {tmp_path / 'file'}".encode())
+    assert run.returncode == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="no pseudo-terminals here")
+def test_terminal_shows_a_summary_with_the_rate(bundle: Path, folder: Path, tmp_path: Path) -> None:
+    screen, terminal = os.openpty()
+    with os.fdopen(screen, "rb") as shown:
+        run = subprocess.run(
+            [*COMMAND, folder, "--model", bundle, "--output", tmp_path / "out.csv"],
+            stderr=terminal,
+            timeout=60,
+            check=False,
+            env={**os.environ, "TERM": "xterm", "COLUMNS": "100"},
+        )
+        os.close(terminal)
+        text = b""
+        with contextlib.suppress(OSError):  # how Linux says that nobody writes any more
+            while part := shown.read1():
+                text += part
+    assert run.returncode == 0
+    assert re.search(rb"10 images; 10 in [\d.]+ s, [\d.]+ images/s on cpu \(int8\)", text)
+    assert re.search(rb"images .*/s", text), "the bar was there"

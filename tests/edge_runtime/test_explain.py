@@ -22,7 +22,7 @@ CORNER = np.array([[1, 0], [0, 0]], np.float32)
 
 def changed(before: Image.Image, after: Image.Image) -> np.ndarray:
     difference = np.abs(np.asarray(before).astype(int) - np.asarray(after)).sum(axis=-1)
-    return np.greater(difference, 60)
+    return np.asarray(difference > 60)
 
 
 @pytest.mark.parametrize(
