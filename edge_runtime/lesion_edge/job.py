@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from lesion_edge.command import say
 from lesion_edge.errors import LesionEdgeError
 from lesion_edge.images import find_images
+from lesion_edge.listing import Listing
 from lesion_edge.parallel import ordered_map
 
 if TYPE_CHECKING:
@@ -51,8 +52,9 @@ def run(job: Job) -> bool:
     """
     _check(job)
     images: Iterator[str] = iter(())
+    listing = _listing(job.paths)
     if not job.watch:
-        found = find_images(job.paths, _listing(job.paths))
+        found = find_images(job.paths, listing or ())
         first = next(found, None)
         if first is None:
             raise LesionEdgeError(f"no images in {', '.join(job.paths)}")
@@ -94,7 +96,7 @@ def run(job: Job) -> bool:
         attachments = _attachments(job, classifier, stack)
         advance = stack.enter_context(_progress(job))
         predictions = stack.enter_context(
-            contextlib.closing(_predictions(job, classifier, images, done, attachments))
+            contextlib.closing(_predictions(job, classifier, images, listing, done, attachments))
         )
         try:
             for prediction in predictions:
@@ -130,7 +132,8 @@ def _attachments(
 def _predictions(
     job: Job,
     classifier: Classifier,
-    images: Iterable[str],
+    images: Iterator[str],
+    listing: Listing | None,
     done: set[str],
     attachments: Sequence[Callable[[Prediction], Prediction]],
 ) -> Generator[Prediction, None, None]:
@@ -147,6 +150,8 @@ def _predictions(
         from lesion_edge.watch import Watcher
 
         yield from Watcher(job.paths, done).predictions(classify)
+    elif listing is not None:
+        yield from listing.answer(images, classify)
     else:
         yield from classify(images)
 
@@ -168,15 +173,12 @@ def _check(job: Job) -> None:
         raise LesionEdgeError(f"cannot write {job.report}: its folder does not exist")
 
 
-def _listing(paths: Sequence[str]) -> Iterable[str]:
+def _listing(paths: Sequence[str]) -> Listing | None:
     if "-" not in paths:
-        return ()
+        return None
     if sys.stdin is None:
         raise LesionEdgeError("standard input is closed: - needs a list of images there")
-    # File names may hold any bytes.
-    if hasattr(sys.stdin, "reconfigure"):
-        sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")
-    return sys.stdin
+    return Listing(sys.stdin.fileno())
 
 
 def _progress(job: Job) -> contextlib.AbstractContextManager[Callable[[int], None]]:

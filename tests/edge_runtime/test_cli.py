@@ -282,6 +282,27 @@ def test_list_on_standard_input(bundle: Path, folder: Path) -> None:
     assert run.returncode == 1
 
 
+def test_list_is_answered_line_by_line(bundle: Path, folder: Path) -> None:
+    """A program that waits for a row before it names the next image is not kept waiting."""
+    paths = [folder / "malignant/250.png", folder / "gone.png", folder / "benign/000.png"]
+    with subprocess.Popen(
+        [*COMMAND, "-", str(folder / "benign"), "--model", str(bundle), "--threads", "2"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        assert process.stdin
+        assert process.stdout
+        for number, path in enumerate(paths):
+            process.stdin.write(f"{path}\n".encode())
+            process.stdin.flush()
+            if number == 0:
+                assert process.stdout.readline().startswith(b"path,")
+            assert process.stdout.readline().startswith(str(path).encode())
+        process.stdin.close()
+        assert len(process.stdout.readlines()) == 5, "the folder behind the list"
+
+
 def test_reader_that_has_seen_enough_ends_the_run_quietly(bundle: Path, folder: Path) -> None:
     reading, writing = os.pipe()
     os.close(reading)
