@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
     from lesion_edge.classifier import Classifier, Prediction
+    from lesion_edge.evaluation import Evaluation
     from lesion_edge.output import Format
 
 
@@ -61,7 +62,6 @@ def run(job: Job) -> bool:
         images = chain([first], found)
 
     from lesion_edge.classifier import Classifier
-    from lesion_edge.evaluation import Evaluation
     from lesion_edge.output import PredictionWriter
     from lesion_edge.summary import Summary
 
@@ -71,7 +71,11 @@ def run(job: Job) -> bool:
         say(f"lesion-infer: using {where}" + (f", because {classifier.fallback}" if classifier.fallback else ""))
     names = classifier.manifest.class_names
     summary = Summary(where)
-    evaluation = Evaluation(names, classifier.manifest.positive_class) if job.evaluate else None
+    evaluation: Evaluation | None = None
+    if job.evaluate:
+        from lesion_edge.evaluation import Evaluation
+
+        evaluation = Evaluation(names, classifier.manifest.positive_class)
 
     def take_earlier(prediction: Prediction) -> None:
         summary.add_earlier(prediction)

@@ -11,7 +11,8 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -429,3 +430,59 @@ def test_terminal_shows_a_summary_with_the_rate(bundle: Path, folder: Path, tmp_
     assert run.returncode == 0
     assert re.search(rb"10 images; 10 in [\d.]+ s, [\d.]+ images/s on cpu \(int8\)", text)
     assert re.search(rb"images .*/s", text), "the bar was there"
+
+
+def test_every_kind_of_failure_is_a_row_and_the_rest_goes_on(bundle: Path, paint: Paint, tmp_path: Path) -> None:
+    good = paint("in/a.png", RED)
+    folder = good.parent
+    (folder / "b cut.png").write_bytes(good.read_bytes()[:-20])
+    (folder / "c empty.jpg").touch()
+    (folder / "d text.jpg").write_text("a letter")
+    bomb = good.read_bytes()[:16] + (50_000).to_bytes(4, "big") * 2 + good.read_bytes()[24:]
+    (folder / "e bomb.png").write_bytes(bomb[:29] + zlib.crc32(bomb[12:29]).to_bytes(4, "big") + bomb[33:])
+    (folder / "f gone.png").symlink_to("nowhere")
+    (folder / "g itself.png").symlink_to("g itself.png")
+    (folder / "h loop").symlink_to("..")
+    os.mkfifo(folder / "i pipe.png")
+    (folder / "j device.png").symlink_to("/dev/zero")
+    (folder / "k other.png").write_bytes(b"P6 1 1 255\nabc")
+    paint("in/z.png", BLUE)
+    run = infer(folder, "--model", bundle, "--threads", "3")
+    assert {os.path.basename(row[0]): row[-1].split(" (")[0] for row in table(run.stdout)[1:]} == {
+        "a.png": "",
+        "b cut.png": "damaged or truncated",
+        "c empty.jpg": "empty file",
+        "d text.jpg": "not a picture in an accepted format",
+        "e bomb.png": "too large: more than 100000000 pixels",
+        "f gone.png": "no such file",
+        "g itself.png": "cannot be read",
+        "i pipe.png": "not a regular file",
+        "j device.png": "not a regular file",
+        "k other.png": "not a picture in an accepted format",
+        "z.png": "",
+    }
+    assert run.returncode == 1
+    assert len(run.stderr.splitlines()) == 1
+
+
+def test_image_that_vanishes_or_is_forbidden_during_the_run_is_a_row(
+    bundle: Path, paint: Paint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [paint(f"{name}.png", RED) for name in "abc"]
+
+    def vanishing() -> Iterator[Path]:
+        for path in paths:
+            if path.stem == "b":
+                path.unlink()
+            yield path
+
+    assert [p.error for p in Classifier(bundle).predict(vanishing())] == [None, "no such file", None]
+    genuine = open
+
+    def forbid(path: Any, *arguments: Any, **options: Any) -> Any:
+        if path == paths[0]:
+            raise PermissionError(13, "Permission denied", str(path))
+        return genuine(path, *arguments, **options)
+
+    monkeypatch.setattr("builtins.open", forbid)
+    assert [p.error for p in Classifier(bundle).predict(paths[::2])] == ["no permission to read it", None]
