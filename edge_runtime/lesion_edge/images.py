@@ -50,15 +50,24 @@ def _walk(folder: str, parents: tuple[str, ...]) -> Iterator[str]:
     real = os.path.realpath(folder)
     if real in parents:
         return
+    names, folders = [], set()  # of 100,000 images, the names alone are held
     try:
         with os.scandir(folder) as found:
-            entries = sorted((entry.name, _is_folder(entry)) for entry in found)
+            for entry in found:
+                if entry.name.startswith("."):
+                    continue
+                if _is_folder(entry):
+                    folders.add(entry.name)
+                elif not is_image_name(entry.name):
+                    continue
+                names.append(entry.name)
     except OSError:
         yield folder  # becomes an error row, like an image that cannot be read
         return
-    for name, is_folder in entries:
+    names.sort()
+    for name in names:
         path = os.path.join(folder, name)
-        if is_folder and not name.startswith("."):
+        if name in folders:
             yield from _walk(path, (*parents, real))
-        elif not is_folder and is_image_name(name):
+        else:
             yield path
