@@ -1,104 +1,97 @@
-"""`lesion-infer`: the command line."""
+"""`lesion-infer`: the command line.
+
+It is argparse's, because Typer takes longer to load than the network to answer.
+"""
 
 from __future__ import annotations
 
+import argparse
+import sys
 from pathlib import Path
-from typing import Annotated, Literal
-
-import typer
+from typing import TYPE_CHECKING, NoReturn
 
 from lesion_edge import __version__, command
+from lesion_edge.errors import LesionEdgeError
 
-Device = Literal["auto", "cpu", "cuda", "tensorrt", "coreml", "openvino", "directml"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+DEVICES = ("auto", "cpu", "cuda", "tensorrt", "coreml", "openvino", "directml")
+DESCRIPTION = """Classify dermoscopy images: one row per image, a damaged one as an error row.
+
+Exit codes: 0 all done; 1 some images could not be used, or the self-test disagrees; 2 the request is wrong;
+130 interrupted."""
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
-        print(f"lesion-edge {__version__}")
-        raise typer.Exit
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    def add_usage(self, usage, actions, groups, prefix=None):  # type: ignore[no-untyped-def]
+        super().add_usage(usage, actions, groups, prefix or "Usage: ")
 
 
-def infer(
-    paths: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="PATH...", help="Folders, images, or - for a list on standard input."),
-    ] = None,
-    model: Annotated[Path | None, typer.Option(help="Bundle folder. [default: the one that ships]")] = None,
-    output: Annotated[
-        Path | None, typer.Option(help="File for the predictions. [default: standard output]")
-    ] = None,
-    format: Annotated[Literal["csv", "jsonl"], typer.Option(help="CSV or JSON Lines.")] = "csv",
-    device: Annotated[
-        Device, typer.Option(help="Where the network runs; one that is named is used or refused.")
-    ] = "auto",
-    variant: Annotated[
-        Literal["int8", "fp16", "fp32"] | None,
-        typer.Option(help="Graph of the bundle. [default: what suits the device]"),
-    ] = None,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Images at once. [default: the CPUs it may use]")
-    ] = None,
-    batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Images per call of the network. [default: 1 on the CPU, else 32]")
-    ] = None,
-    threshold: Annotated[
-        float | None,
-        typer.Option(min=0, max=1, help="Probability of the positive class. [default: the bundle's]"),
-    ] = None,
-    evaluate: Annotated[
-        bool, typer.Option("--evaluate", help="Compare with the class-named parent folders.")
-    ] = False,
-    explain: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder for pictures of where the network looked.")
-    ] = None,
-    report: Annotated[
-        Path | None, typer.Option(metavar="FILE.html", help="One page with all images and their heat maps.")
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with an --output that was interrupted.")] = False,
-    watch: Annotated[
-        bool, typer.Option("--watch", help="Wait for new images, until Ctrl-C; goes on with --output.")
-    ] = False,
-    self_test: Annotated[
-        bool,
-        typer.Option("--self-test", help="Check that this device gives the answers the bundle was released with."),
-    ] = False,
-    doctor: Annotated[bool, typer.Option("--doctor", help="Show what this device has, and check it.")] = False,
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True)] = False,
-) -> None:
-    """Classify dermoscopy images: one row per image, a damaged one as an error row.
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise LesionEdgeError(f"{message}; see {self.prog} --help")
 
-    Exit codes: 0 all done; 1 some images could not be used, or the self-test disagrees; 2 the request is wrong;
-    130 interrupted.
-    """
-    if self_test:
-        well = _self_test(model, device, variant)
-    elif doctor:
+
+def parser() -> argparse.ArgumentParser:
+    """All options of the command."""
+    made = _Parser(
+        "lesion-infer",
+        usage="lesion-infer [OPTIONS] PATH...",
+        description=DESCRIPTION,
+        formatter_class=_Formatter,
+        allow_abbrev=False,
+    )
+    made.add_argument(
+        "paths", metavar="PATH", nargs="*", help="folders, images, or - for a list on standard input"
+    )
+    add = made.add_argument
+    add("--model", type=Path, metavar="BUNDLE", help="bundle folder [default: the one that ships]")
+    add("--output", type=Path, metavar="FILE", help="file for the predictions [default: standard output]")
+    add("--format", choices=("csv", "jsonl"), default="csv", help="CSV or JSON Lines [default: csv]")
+    add("--device", choices=DEVICES, default="auto", help="where the network runs; a named one is used or refused")
+    add("--variant", choices=("int8", "fp16", "fp32"), help="graph of the bundle [default: what suits the device]")
+    add("--threads", type=_count, metavar="N", help="images at once [default: the CPUs it may use]")
+    add(
+        "--batch-size",
+        type=_count,
+        metavar="N",
+        help="images per call of the network [default: 1 on CPU, else 32]",
+    )
+    add(
+        "--threshold",
+        type=_probability,
+        metavar="T",
+        help="probability of the positive class [default: the bundle's]",
+    )
+    add("--evaluate", action="store_true", help="compare with the class-named parent folders")
+    add("--explain", type=Path, metavar="DIR", help="folder for pictures of where the network looked")
+    add("--report", type=Path, metavar="FILE.html", help="one page with all images and their heat maps")
+    add("--resume", action="store_true", help="go on with an --output that was interrupted")
+    add("--watch", action="store_true", help="wait for new images, until Ctrl-C; goes on with --output")
+    add("--self-test", action="store_true", help="check that this device answers as the bundle was released")
+    add("--doctor", action="store_true", help="show what this device has, and check it")
+    add("--version", action="version", version=f"lesion-edge {__version__}")
+    return made
+
+
+def infer() -> bool:
+    """Do what the command line says; True when every image could be used."""
+    given = sys.argv[1:]
+    # argparse takes options between the paths only where there is no --, behind which a path may begin with -.
+    end = given.index("--") if "--" in given else len(given)
+    options = vars(parser().parse_intermixed_args(given[:end]))
+    options["paths"] += given[end + 1 :]
+    doctor, self_test = options.pop("doctor"), options.pop("self_test")
+    if doctor:
         from lesion_edge.doctor import examine
 
-        well = examine(model, device, threads, variant)
-    else:
-        from lesion_edge.job import Job, run
+        return examine(options["model"], options["device"], options["threads"], options["variant"])
+    if self_test:
+        return _self_test(options["model"], options["device"], options["variant"])
+    from lesion_edge.job import Job, run
 
-        well = run(
-            Job(
-                paths=paths or [],
-                model=model,
-                output=output,
-                format=format,
-                device=device,
-                variant=variant,
-                threads=threads,
-                batch_size=batch_size,
-                threshold=threshold,
-                evaluate=evaluate,
-                explain=explain,
-                report=report,
-                resume=resume,
-                watch=watch,
-            )
-        )
-    if not well:
-        raise typer.Exit(command.SOME_UNUSABLE)
+    return run(Job(**options))
 
 
 def _self_test(model: Path | None, device: str, variant: str | None) -> bool:
@@ -111,6 +104,25 @@ def _self_test(model: Path | None, device: str, variant: str | None) -> bool:
     return outcome.passed
 
 
+def _within(convert: Callable[[str], float], text: str, low: float, high: float, what: str) -> float:
+    try:
+        value = convert(text)
+    except ValueError:
+        value = float("nan")
+    if not low <= value <= high:
+        raise argparse.ArgumentTypeError(f"'{text}' is not {what}")
+    return value
+
+
+def _count(text: str) -> int:
+    return int(_within(int, text, 1, sys.maxsize, "a whole number of at least 1"))
+
+
+def _probability(text: str) -> float:
+    return _within(float, text, 0, 1, "within 0 to 1")
+
+
 def main() -> None:
     """Run `lesion-infer`."""
-    command.run_command("lesion-infer", infer)
+    with command.exit_codes("lesion-infer"):
+        sys.exit(0 if infer() else command.SOME_UNUSABLE)

@@ -12,8 +12,6 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import typer
-
 from lesion_edge.errors import LesionEdgeError
 
 if TYPE_CHECKING:
@@ -32,6 +30,7 @@ CANNOT_WRITE = {
 
 def run_command(name: str, function: Callable[..., None]) -> NoReturn:
     """Run a function as a command with Typer, turning what it raises into a sentence and an exit code."""
+    import typer
 
     @functools.wraps(function)
     def until_nobody_reads(*args: Any, **options: Any) -> None:
@@ -43,19 +42,29 @@ def run_command(name: str, function: Callable[..., None]) -> NoReturn:
 
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     app.command(context_settings={"help_option_names": ["-h", "--help"]})(until_nobody_reads)
-    try:
+    with exit_codes(name):
         app(prog_name=name, standalone_mode=True)
+    raise AssertionError("Typer ends the process")
+
+
+@contextlib.contextmanager
+def exit_codes(name: str) -> Iterator[None]:
+    """Turn what a command raises into a sentence and an exit code."""
+    try:
+        yield
     except LesionEdgeError as error:
         _fail(name, str(error))
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
+    except BrokenPipeError:  # whoever read the output has seen enough
+        _drop_output()
+        sys.exit(0)
     except OSError as error:
         if error.errno not in CANNOT_WRITE:
             raise
         _drop_output()
         where = f" {error.filename}" if error.filename else ""
         _fail(name, f"cannot write{where}: {error.strerror}")
-    raise AssertionError("Typer ends the process")
 
 
 def say(text: str) -> None:

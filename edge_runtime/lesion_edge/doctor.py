@@ -72,6 +72,13 @@ def _findings(
     yield "model", f"{classifier.variant} on {classifier.device}, {classifier.threads} threads", True
     if classifier.fallback:
         yield "device", classifier.fallback, False
+    from lesion_edge.selftest import describe, self_test
+
+    try:
+        outcome = self_test(classifier)
+        yield "self-test", describe(classifier, outcome), outcome.passed
+    except LesionEdgeError as error:
+        yield "self-test", str(error), False
 
 
 def installed_wheels() -> list[str]:

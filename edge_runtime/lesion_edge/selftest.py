@@ -60,6 +60,14 @@ def self_test(classifier: Classifier) -> SelfTest:
     return SelfTest(float(np.abs(found - wanted).max()), float(expected["tolerance"]))
 
 
+def describe(classifier: Classifier, outcome: SelfTest) -> str:
+    """The outcome in words."""
+    return (
+        f"{classifier.variant} on {classifier.device}: {'passed' if outcome.passed else 'FAILED'}, "
+        f"largest |Δlogit| {outcome.difference:.2g}, at most {outcome.tolerance:g}"
+    )
+
+
 def golden_pixels(image_size: int, resize: Resize) -> Iterator[NDArray[np.uint8]]:
     """What the device makes of each golden picture: uint8 (1, S, S, 3), RGB."""
     for picture in golden_pictures():

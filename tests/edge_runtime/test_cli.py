@@ -267,6 +267,16 @@ def test_any_file_name_comes_out_byte_for_byte(
     assert [os.fsencode(json.loads(line)["path"]) for line in lines.splitlines()] == paths
 
 
+def test_paths_stand_anywhere_and_behind_two_dashes_may_begin_with_one(
+    bundle: Path, paint: Paint, tmp_path: Path
+) -> None:
+    for name in ("a.png", "b.png", "-c.png"):
+        paint(name, RED)
+    run = infer("a.png", "--model", bundle, "b.png", "--", "-c.png", "a.png", cwd=tmp_path)
+    assert [row[0] for row in table(run.stdout)[1:]] == ["a.png", "b.png", "-c.png", "a.png"]
+    assert run.returncode == 0
+
+
 def test_carriage_return_in_a_name_does_not_end_its_row(bundle: Path, paint: Paint) -> None:
     path = paint("a\rb.png", RED)
     rows = table(infer(path, "--model", bundle).stdout)

@@ -3,23 +3,56 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from lesion_edge import doctor
+from lesion_edge import Classifier, doctor
 from lesion_edge.doctor import cpu_features, examine, installed_wheels
+from lesion_edge.manifest import FILE_NAME
+from lesion_edge.selftest import golden_pixels
 
 onnxruntime = pytest.importorskip("onnxruntime")
 
 
-def test_healthy_device(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert examine(bundle, "cpu", 1, None)
+@pytest.fixture
+def tested_bundle(make_bundle: Callable[..., Path]) -> Path:
+    """A bundle with a golden self-test."""
+    folder = make_bundle()
+    classifier = Classifier(folder)
+    logits = [classifier.run(pixels)["logits"][0].tolist() for pixels in golden_pixels(32, "squash")]
+    rewrite(folder, {"logits": logits, "tolerance": 1e-3})
+    return folder
+
+
+def rewrite(folder: Path, self_test: dict[str, Any]) -> None:
+    record = json.loads((folder / FILE_NAME).read_text())
+    record["variants"]["int8"]["self_test"] = self_test
+    (folder / FILE_NAME).write_text(json.dumps(record))
+
+
+def test_healthy_device(tested_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert examine(tested_bundle, "cpu", 1, None)
     lines = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines())
     assert lines["numpy"] == importlib.metadata.version("numpy")
     assert lines["ONNX Runtime"].startswith(f"{onnxruntime.__version__} with ")
     assert lines["model"] == "int8 on cpu, 1 threads"
+    assert lines["self-test"].startswith("int8 on cpu: passed")
+
+
+def test_wrong_answers_and_a_missing_self_test_are_problems(
+    tested_bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rewrite(tested_bundle, {"logits": [[1.0, 2.0]] * 3, "tolerance": 1e-3})
+    assert not examine(tested_bundle, "cpu", 1, None)
+    assert "PROBLEM self-test: int8 on cpu: FAILED" in capsys.readouterr().out
+    rewrite(tested_bundle, {})
+    assert not examine(tested_bundle, "cpu", 1, None)
+    assert "PROBLEM self-test: the bundle has no self-test" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -40,12 +73,12 @@ def test_problem_is_named(
 
 
 def test_two_wheels_that_overwrite_each_other_are_a_problem(
-    bundle: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tested_bundle: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     genuine = importlib.metadata.version
     monkeypatch.setattr(importlib.metadata, "version", lambda n: "1.2" if n == "onnxruntime-gpu" else genuine(n))
     assert len(installed_wheels()) == 2
-    assert not examine(bundle, "cpu", 1, None)
+    assert not examine(tested_bundle, "cpu", 1, None)
     assert re.search(
         r"^PROBLEM conflict: .*pip uninstall onnxruntime onnxruntime-gpu,", capsys.readouterr().out, re.MULTILINE
     )
