@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from lesion_edge.classifier import decide
+from lesion_edge.manifest import load_manifest
 from lesion_edge.preprocess import load_pixels
+from lesion_export.decision import softmax
 
 if TYPE_CHECKING:
     from tests.conftest import ExportedBundle, Finished, TrainedRun
@@ -40,9 +43,12 @@ def test_device_answers_what_the_trained_model_answers(
     pixels = np.stack([load_pixels(row["path"], 64) for row in rows]).astype(np.float32)
     probabilities = trained_model.predict(pixels, batch_size=16, verbose=0)
     names = trained_run.record["class_names"]
-    assert [row["label"] for row in rows] == [names[index] for index in probabilities.argmax(axis=1)]
+    entry = load_manifest(exported_bundle.folder).variants[variant]
+    calibrated = softmax(np.log(probabilities) / entry.temperature)
+    labels = decide(calibrated, entry.threshold, names.index(trained_run.record["positive_class"]))
+    assert [row["label"] for row in rows] == [names[index] for index in labels]
     answers = np.array([[float(row[f"p_{name}"]) for name in names] for row in rows])
-    np.testing.assert_allclose(answers, probabilities, atol=tolerance)
+    np.testing.assert_allclose(answers, calibrated, atol=tolerance)
 
     right = np.mean([row["label"] == Path(row["path"]).parent.name for row in rows])
     lines = {line.split()[0]: line.split()[-1] for line in run.stderr.splitlines() if len(line.split()) == 2}
