@@ -29,7 +29,7 @@ def train(
         ),
     ],
     output: Annotated[Path, typer.Option(help="Run folder to write.")],
-    recipe: Annotated[Literal["paper"], typer.Option(help="How to train.")] = "paper",
+    recipe: Annotated[Literal["paper", "robust"], typer.Option(help="How to train.")] = "paper",
     weights: Annotated[
         str, typer.Option(help="Start of the base: imagenet, none, or a weights file.")
     ] = "imagenet",
@@ -50,7 +50,7 @@ def train(
     """
     _require_tensorflow()
     from lesion_train.evaluate import draw_plots, evaluate, table
-    from lesion_train.paper import EPOCHS, train_paper
+    from lesion_train import paper, robust
     from lesion_train.run import Settings, describe_run, write_description, write_history
 
     settings = Settings(
@@ -59,7 +59,7 @@ def train(
         weights=weights if weights in ("imagenet", "none") else str(Path(weights).resolve()),
         image_size=image_size,
         resize=resize,
-        epochs=epochs or EPOCHS,
+        epochs=epochs or {"paper": paper.EPOCHS, "robust": robust.EPOCHS}[recipe],
         validation_split=validation_split,
         seed=seed,
         positive_class=positive_class,
@@ -69,7 +69,7 @@ def train(
     if work is None:
         return say(f"{output} is finished already")
     try:
-        trained = train_paper(settings, work)
+        trained = {"paper": paper.train_paper, "robust": robust.train_robust}[recipe](settings, work)
         positive = choose_positive(trained.class_names, positive_class)
     except LesionEdgeError:
         if not (work / "progress.npz").exists():

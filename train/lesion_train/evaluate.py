@@ -27,6 +27,7 @@ def evaluate(trained: Trained, positive_class: str) -> dict[str, Any]:
             positive_class,
         )
         for name, part in trained.parts.items()
+        if name in trained.probabilities
     }
 
 
@@ -36,7 +37,7 @@ def draw_plots(trained: Trained, figures: dict[str, Any], positive_class: str, f
     truth = {name: np.array([sample.label for sample in part.samples]) for name, part in trained.parts.items()}
     scores = {name: values[:, positive] for name, values in trained.probabilities.items()}
     plots.plot_history(trained.history, folder / "curves.png")
-    plots.plot_roc({name: (truth[name] == positive, scores[name]) for name in truth}, folder / "roc.png")
+    plots.plot_roc({name: (truth[name] == positive, scores[name]) for name in scores}, folder / "roc.png")
     matrix = np.array(figures["validation"]["confusion_matrix"])
     plots.plot_confusion(matrix, trained.class_names, folder / "confusion.png")
     plots.plot_reliability(truth["validation"] == positive, scores["validation"], folder / "reliability.png")

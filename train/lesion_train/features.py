@@ -17,7 +17,7 @@ BATCH = 32
 
 
 def cached_features(
-    extractor: Any, pixels: NDArray[np.uint8], names: list[str], cache: Path, key: str
+    extractor: Any, pixels: Any, names: list[str], cache: Path, key: str
 ) -> list[NDArray[np.float32]]:
     """Give the outputs of a frozen model for every image, computed once.
 
@@ -31,6 +31,8 @@ def cached_features(
     Returns:
         One memory-mapped float32 array (N, …) per output.
     """
+    import keras
+
     files = [cache / f"{name}-{key}.npy" for name in names]
     if not all(file.exists() for file in files):
         unfinished = [file.with_suffix(".unfinished") for file in files]
@@ -39,7 +41,7 @@ def cached_features(
         with progress_bar("frozen features", len(pixels)) as advance:
             for start in range(0, len(pixels), BATCH):
                 batch = np.asarray(pixels[start : start + BATCH], np.float32)
-                for array, values in zip(arrays, extractor.predict_on_batch(batch), strict=True):
+                for array, values in zip(arrays, keras.tree.flatten(extractor.predict_on_batch(batch)), strict=True):
                     array[start : start + len(batch)] = values
                 advance(len(batch))
         for array, source, target in zip(arrays, unfinished, files, strict=True):

@@ -25,6 +25,11 @@ class Examples:
     labels: NDArray[np.int64]
     """(N,), class indices."""
 
+    def batches(self, batch_size: int, rng: np.random.Generator | None = None) -> Any:
+        """All examples once, in an order drawn from `rng` or as they lie: a `keras.utils.PyDataset`."""
+        count = len(self.labels)
+        return batches_of(self, np.arange(count) if rng is None else rng.permutation(count), batch_size)
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -33,10 +38,14 @@ class Stage:
     name: str
     model: Any
     """Compiled Keras model from the examples' inputs to probabilities."""
-    train: Examples
-    validation: Examples
+    train: Any
+    """`Examples`, or anything else with their `batches`."""
+    validation: Any
     epochs: int
     batch_size: int
+    callbacks: tuple[Any, ...] = ()
+    best_by: str | None = None
+    """Column of the history, the larger the better: the stage ends with the weights of its best epoch."""
 
 
 @dataclass
@@ -65,6 +74,28 @@ class Progress:
             for index, variable in enumerate(_variables(model)):
                 variable.assign(saved[f"v{index}"])
 
+    def keep_best(self, stage: Stage) -> None:
+        """Write the weights beside the state if the last epoch is the best of its stage."""
+        if stage.best_by is None:
+            return
+        scores = [row[stage.best_by] for row in self.history if row["stage"] == stage.name]
+        if scores[-1] == max(scores):
+            arrays = {f"v{index}": np.asarray(value) for index, value in enumerate(stage.model.weights)}
+            unfinished = self._best.with_suffix(".unfinished")
+            with unfinished.open("wb") as stream:
+                np.savez(stream, allow_pickle=False, **arrays)
+            unfinished.replace(self._best)
+
+    def restore_best(self, stage: Stage) -> None:
+        """Set the weights to those of the stage's best epoch."""
+        if stage.best_by is not None:
+            with np.load(self._best) as saved:
+                stage.model.set_weights([saved[f"v{index}"] for index in range(len(saved.files))])
+
+    @property
+    def _best(self) -> Path:
+        return self.file.with_name("best.npz")
+
     @classmethod
     def load(cls, file: Path) -> Progress:
         """Read the state, or start a new one where there is no file."""
@@ -87,29 +118,30 @@ def fit_stage(stage: Stage, progress: Progress, seed: int) -> None:
         progress.restore(stage.model)
     else:
         progress.stage, progress.epoch = stage.name, 0
-    validation = _batches(stage.validation, np.arange(len(stage.validation.labels)), stage.batch_size)
-    steps = -(-len(stage.train.labels) // stage.batch_size)
+    validation = stage.validation.batches(stage.batch_size)
     for epoch in range(progress.epoch + 1, stage.epochs + 1):
         name = f"{stage.name}, epoch {epoch}/{stage.epochs}"
-        rng = np.random.default_rng([seed, epoch, *stage.name.encode()])
-        order = rng.permutation(len(stage.train.labels))
-        with progress_bar(name, steps) as advance:
-            logs = _fit_epoch(stage, _batches(stage.train, order, stage.batch_size), validation, advance)
+        batches = stage.train.batches(stage.batch_size, np.random.default_rng([seed, epoch, *stage.name.encode()]))
+        with progress_bar(name, len(batches)) as advance:
+            logs = _fit_epoch(stage, batches, validation, advance)
         progress.epoch = epoch
         progress.history.append({"stage": stage.name, "epoch": epoch, **logs})
+        progress.keep_best(stage)
         progress.save(stage.model)
         say(f"{name}: " + ", ".join(f"{key} {value:.4f}" for key, value in logs.items()))
+    progress.restore_best(stage)
 
 
 def _fit_epoch(stage: Stage, train: Any, validation: Any, advance: Any) -> dict[str, float]:
     import keras
 
     watch = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: advance(1))
-    result = stage.model.fit(train, validation_data=validation, verbose=0, callbacks=[watch], shuffle=False)
+    result = stage.model.fit(train, validation_data=validation, verbose=0, callbacks=[watch, *stage.callbacks], shuffle=False)
     return {key: float(values[-1]) for key, values in result.history.items()}
 
 
-def _batches(examples: Examples, order: NDArray[np.int64], batch_size: int) -> Any:
+def batches_of(examples: Any, order: NDArray[np.int64], batch_size: int, workers: int = 1) -> Any:
+    """Batches of `examples.inputs` and `examples.labels` in the given order."""
     import keras
 
     class Batches(keras.utils.PyDataset):  # type: ignore[misc] # Keras has no types
@@ -122,7 +154,9 @@ def _batches(examples: Examples, order: NDArray[np.int64], batch_size: int) -> A
             chosen = order[index * batch_size : (index + 1) * batch_size]
             return np.asarray(examples.inputs[chosen]), examples.labels[chosen]
 
-    return Batches()
+    batches = Batches(workers=workers, max_queue_size=4)
+    batches.examples = examples
+    return batches
 
 
 def _variables(model: Any) -> list[Any]:

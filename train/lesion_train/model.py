@@ -17,7 +17,7 @@ BASE = "resnet50"
 """Name of the base inside the model."""
 
 
-def build_model(image_size: int, classes: int, weights: str, hidden_units: int) -> Any:
+def build_model(image_size: int | None, classes: int, weights: str, hidden_units: int) -> Any:
     """Build the classifier as one Keras model.
 
     Input shape: float32 (N, S, S, 3), RGB, 0 to 255.
@@ -27,6 +27,7 @@ def build_model(image_size: int, classes: int, weights: str, hidden_units: int) 
     the mean it would give 73,728 at 180 pixels and a first dense layer of 38 million weights.
 
     Args:
+        image_size: S in pixels, or None for a model that takes any size.
         weights: `imagenet` (Keras' download), `none`, or a `.weights.h5` or `.h5` file without the top.
         hidden_units: width of the dense layer before the softmax.
 
@@ -51,9 +52,9 @@ def build_model(image_size: int, classes: int, weights: str, hidden_units: int) 
     # Batch normalisation keeps its ImageNet statistics, frozen or not (Keras' transfer learning guide).
     features = base(resnet50.preprocess_input(image), training=False)
     flat = keras.layers.Flatten(name="flatten")(features)
-    hidden = keras.layers.Dense(hidden_units, activation="relu", name="hidden")(flat)
-    logits = keras.layers.Dense(classes, name="logits")(hidden)
-    return keras.Model(image, keras.layers.Softmax(name="probabilities")(logits), name="lesion_edge")
+    hidden = keras.layers.Dense(hidden_units, activation="relu", dtype="float32", name="hidden")(flat)
+    logits = keras.layers.Dense(classes, dtype="float32", name="logits")(hidden)
+    return keras.Model(image, keras.layers.Softmax(dtype="float32", name="probabilities")(logits), name="lesion_edge")
 
 
 def settle_random_base(model: Any, pixels: NDArray[np.uint8]) -> None:

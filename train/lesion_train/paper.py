@@ -72,33 +72,26 @@ def train_paper(settings: Settings, work: Path) -> Trained:
 
     keras.utils.set_random_seed(settings.seed)
     seconds: dict[str, float] = {}
-    with _timed(seconds, "split and resize"):
-        dataset = load_dataset(Path(settings.data), settings.validation_split, settings.seed)
-        if settings.positive_class not in (None, *dataset.class_names):
-            raise LesionEdgeError(
-                f"--positive-class {settings.positive_class} is not one of {', '.join(dataset.class_names)}"
-            )
+    with timed(seconds, "split and resize"):
+        dataset = load_split(settings)
         parts = resize_images(dataset, settings, work)
-    left_out = dataset.left_out + [reason for part in parts.values() for reason in part.unusable]
-    for reason in left_out:
-        say(f"left out: {reason}")
-
+    left_out = name_left_out(dataset, parts)
     model = build_model(settings.image_size, len(dataset.class_names), settings.weights, HIDDEN_UNITS)
     if settings.weights == "none":
         settle_random_base(model, parts["train"].pixels[:SETTLING_IMAGES])
     freeze_base(model)
-    with _timed(seconds, "frozen features"):
+    with timed(seconds, "frozen features"):
         pooled, late = compute_frozen_features(model, settings, parts, work)
 
     progress = Progress.load(work / "progress.npz")
-    with _timed(seconds, "frozen stage"):
+    with timed(seconds, "frozen stage"):
         head = compile_model(rest_of_model(model, after="avg_pool"))
         fit_stage(
             Stage("frozen", head, **pooled, epochs=settings.epochs, batch_size=BATCH_SIZE), progress, settings.seed
         )
 
     unfreeze_final_layers(model, FIRST_UNFROZEN_LAYER)
-    with _timed(seconds, "fine-tuned stage"):
+    with timed(seconds, "fine-tuned stage"):
         rest = compile_model(rest_of_model(model, after=LAST_FROZEN_LAYER))
         fit_stage(
             Stage("fine-tuned", rest, **late, epochs=settings.epochs, batch_size=BATCH_SIZE),
@@ -112,15 +105,40 @@ def train_paper(settings: Settings, work: Path) -> Trained:
     )
 
 
-def resize_images(dataset: Dataset, settings: Settings, work: Path) -> dict[str, Decoded]:
-    """Decode both parts of the split at the size of the network.
+def load_split(settings: Settings) -> Dataset:
+    """Read DATA and check that the class to detect is in it.
+
+    Raises:
+        LesionEdgeError: the data cannot be used.
+    """
+    dataset = load_dataset(Path(settings.data), settings.validation_split, settings.seed)
+    if settings.positive_class not in (None, *dataset.class_names):
+        raise LesionEdgeError(
+            f"--positive-class {settings.positive_class} is not one of {', '.join(dataset.class_names)}"
+        )
+    return dataset
+
+
+def name_left_out(dataset: Dataset, parts: dict[str, Decoded]) -> list[str]:
+    """Say and give why files of the data are in no part."""
+    left_out = dataset.left_out + [reason for part in parts.values() for reason in part.unusable]
+    for reason in left_out:
+        say(f"left out: {reason}")
+    return left_out
+
+
+def resize_images(
+    dataset: Dataset, settings: Settings, work: Path, train_size: int | None = None
+) -> dict[str, Decoded]:
+    """Decode both parts of the split at the size of the network, or the training part at another.
 
     Raises:
         LesionEdgeError: no image of some class is left.
     """
     parts = {}
     for name, samples in (("train", dataset.train), ("validation", dataset.validation)):
-        part = decode(dataset.root, samples, settings.image_size, settings.resize, work / f"{name}-pixels.npy")
+        size = train_size if name == "train" and train_size else settings.image_size
+        part = decode(dataset.root, samples, size, settings.resize, work / f"{name}-pixels.npy")
         usable = {sample.label for sample in part.samples}
         for label, class_name in enumerate(dataset.class_names):
             if label not in usable:
@@ -154,7 +172,7 @@ def compile_model(model: Any) -> Any:
 
 
 @contextmanager
-def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+def timed(seconds: dict[str, float], name: str) -> Iterator[None]:
     start = time.perf_counter()
     yield
     seconds[name] = time.perf_counter() - start
