@@ -1,4 +1,4 @@
-"""Changes a training picture the way clinics, cameras and file formats do, so that the lesion is what is left to learn.
+"""Changes a training picture as clinics, cameras and file formats do, so that only the lesion is left to learn.
 
 Every function takes and gives uint8 (H, W, 3), RGB, and draws from the generator it is given.
 """
@@ -51,7 +51,9 @@ def rotate(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     if rng.random() < 0.5:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     if quarters := int(rng.integers(4)):
-        image = image.transpose((Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_270)[quarters - 1])
+        image = image.transpose(
+            (Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_270)[quarters - 1]
+        )
     if rng.random() < 0.3:
         mean = tuple(int(value) for value in np.asarray(image.resize((8, 8))).mean(axis=(0, 1)))
         corner = mean if rng.random() < 0.5 else (0, 0, 0)
@@ -72,7 +74,7 @@ def shift_colours(values: NDArray[np.float32], rng: np.random.Generator) -> NDAr
     values = ((values - mean) * contrast + mean * brightness) * balance
     gamma = rng.uniform(0.8, 1.25)
     table = (255 * (np.arange(256, dtype=np.float32) / 255) ** gamma).astype(np.float32)
-    return table[np.clip(values, 0, 255).astype(np.uint8)]
+    return np.asarray(table[np.clip(values, 0, 255).astype(np.uint8)])
 
 
 def light_unevenly(values: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:
@@ -85,7 +87,7 @@ def light_unevenly(values: NDArray[Any], rng: np.random.Generator) -> NDArray[An
     light = 1 + slope * (x * np.cos(angle) + y * np.sin(angle))
     if rng.random() < 0.4:
         light = light * np.clip((rng.uniform(1.0, 1.4) - np.hypot(x, y)) / rng.uniform(0.03, 0.2), 0, 1)
-    return values * light[..., None].astype(np.float32)
+    return np.asarray(values * light[..., None].astype(np.float32))
 
 
 def degrade(image: Image.Image, rng: np.random.Generator) -> Image.Image:

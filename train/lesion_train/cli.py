@@ -49,8 +49,8 @@ def train(
     Exit codes: 0 all done; 1 trained, but some images could not be used; 2 the request is wrong; 130 interrupted.
     """
     _require_tensorflow()
-    from lesion_train.evaluate import draw_plots, evaluate, table
     from lesion_train import paper, robust
+    from lesion_train.evaluate import draw_plots, evaluate, table
     from lesion_train.run import Settings, describe_run, write_description, write_history
 
     settings = Settings(

@@ -125,7 +125,12 @@ def _from_csv(table: Path, validation_split: float, seed: int) -> Dataset:
     if len(class_names) < 2:
         raise LesionEdgeError(f"{table} has only the class '{class_names[0]}', at least two are needed")
     samples = [
-        Sample(row["file"].replace(os.sep, "/"), class_names.index(row["label"]), row.get("group") or None, row.get("source") or None)
+        Sample(
+            row["file"].replace(os.sep, "/"),
+            class_names.index(row["label"]),
+            row.get("group") or None,
+            row.get("source") or None,
+        )
         for row in rows
     ]
     if "split" in columns and any(SPLITS[row["split"]] == "validation" for row in rows):

@@ -41,7 +41,9 @@ def cached_features(
         with progress_bar("frozen features", len(pixels)) as advance:
             for start in range(0, len(pixels), BATCH):
                 batch = np.asarray(pixels[start : start + BATCH], np.float32)
-                for array, values in zip(arrays, keras.tree.flatten(extractor.predict_on_batch(batch)), strict=True):
+                for array, values in zip(
+                    arrays, keras.tree.flatten(extractor.predict_on_batch(batch)), strict=True
+                ):
                     array[start : start + len(batch)] = values
                 advance(len(batch))
         for array, source, target in zip(arrays, unfinished, files, strict=True):

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 class Examples:
     """What a stage learns from or is watched on."""
 
-    inputs: NDArray[Any]
-    """(N, …), float32; may be memory-mapped."""
+    inputs: Any
+    """(N, …), float32: an array, perhaps memory-mapped, or what is indexed like one."""
     labels: NDArray[np.int64]
     """(N,), class indices."""
 
@@ -136,7 +136,9 @@ def _fit_epoch(stage: Stage, train: Any, validation: Any, advance: Any) -> dict[
     import keras
 
     watch = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: advance(1))
-    result = stage.model.fit(train, validation_data=validation, verbose=0, callbacks=[watch, *stage.callbacks], shuffle=False)
+    result = stage.model.fit(
+        train, validation_data=validation, verbose=0, callbacks=[watch, *stage.callbacks], shuffle=False
+    )
     return {key: float(values[-1]) for key, values in result.history.items()}
 
 
@@ -154,9 +156,7 @@ def batches_of(examples: Any, order: NDArray[np.int64], batch_size: int, workers
             chosen = order[index * batch_size : (index + 1) * batch_size]
             return np.asarray(examples.inputs[chosen]), examples.labels[chosen]
 
-    batches = Batches(workers=workers, max_queue_size=4)
-    batches.examples = examples
-    return batches
+    return Batches(workers=workers, max_queue_size=4)
 
 
 def _variables(model: Any) -> list[Any]:

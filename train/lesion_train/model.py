@@ -54,7 +54,9 @@ def build_model(image_size: int | None, classes: int, weights: str, hidden_units
     flat = keras.layers.Flatten(name="flatten")(features)
     hidden = keras.layers.Dense(hidden_units, activation="relu", dtype="float32", name="hidden")(flat)
     logits = keras.layers.Dense(classes, dtype="float32", name="logits")(hidden)
-    return keras.Model(image, keras.layers.Softmax(dtype="float32", name="probabilities")(logits), name="lesion_edge")
+    return keras.Model(
+        image, keras.layers.Softmax(dtype="float32", name="probabilities")(logits), name="lesion_edge"
+    )
 
 
 def settle_random_base(model: Any, pixels: NDArray[np.uint8]) -> None:

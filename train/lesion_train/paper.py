@@ -86,18 +86,14 @@ def train_paper(settings: Settings, work: Path) -> Trained:
     progress = Progress.load(work / "progress.npz")
     with timed(seconds, "frozen stage"):
         head = compile_model(rest_of_model(model, after="avg_pool"))
-        fit_stage(
-            Stage("frozen", head, **pooled, epochs=settings.epochs, batch_size=BATCH_SIZE), progress, settings.seed
-        )
+        stage = Stage("frozen", head, pooled["train"], pooled["validation"], settings.epochs, BATCH_SIZE)
+        fit_stage(stage, progress, settings.seed)
 
     unfreeze_final_layers(model, FIRST_UNFROZEN_LAYER)
     with timed(seconds, "fine-tuned stage"):
         rest = compile_model(rest_of_model(model, after=LAST_FROZEN_LAYER))
-        fit_stage(
-            Stage("fine-tuned", rest, **late, epochs=settings.epochs, batch_size=BATCH_SIZE),
-            progress,
-            settings.seed,
-        )
+        stage = Stage("fine-tuned", rest, late["train"], late["validation"], settings.epochs, BATCH_SIZE)
+        fit_stage(stage, progress, settings.seed)
 
     probabilities = {name: predict_batches(rest, examples.inputs) for name, examples in late.items()}
     return Trained(

@@ -1,39 +1,52 @@
 """The robust recipe: for images of clinics and cameras that are not in the training data.
 
 All of ResNet50 learns, on balanced draws of strongly varied pictures, first small and then at full size.
-Each ingredient is a function or a constant here, in `sampling` or in `augment`; docs/robust.md says what each gained.
+The ingredients: `sampling` (what is drawn), `augment` (how it is varied), and the constants below.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
 
 from lesion_edge.command import say
 from lesion_train import precision
-from lesion_train.augment import augment
 from lesion_train.features import cached_features, predict_batches
-from lesion_train.fit import Examples, Progress, Stage, batches_of, fit_stage
-from lesion_train.model import BASE, build_model, feature_extractor, freeze_base, rest_of_model, settle_random_base, unfreeze_final_layers
-from lesion_train.paper import HIDDEN_UNITS, SETTLING_IMAGES, Trained, load_split, name_left_out, resize_images, timed
+from lesion_train.fit import Examples, Progress, Stage, fit_stage
+from lesion_train.model import (
+    build_model,
+    feature_extractor,
+    freeze_base,
+    rest_of_model,
+    settle_random_base,
+    unfreeze_final_layers,
+)
+from lesion_train.paper import (
+    HIDDEN_UNITS,
+    SETTLING_IMAGES,
+    Trained,
+    load_split,
+    name_left_out,
+    resize_images,
+    timed,
+)
+from lesion_train.run import Settings, data_digest
 from lesion_train.sampling import draw_weights
+from lesion_train.views import Views, shrink
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from pathlib import Path
 
     from lesion_train.pixels import Decoded
-    from lesion_train.run import Settings
 
 EPOCHS = 4
 BATCH_SIZE = 32
 STORED_SIDE = 200
 """Training pictures are kept at this size, pixels, for crops to come out of."""
 HEAD_EPOCHS, HEAD_RATE = 8, 0.001
+FIRST_LEARNING_LAYER = "conv1_conv"
 SIZES = (0.625, 1.0)
 """Side of the pictures in each fine-tuned stage, as a part of the image size (progressive resizing)."""
 EPOCH_VIEWS = (5000, 3000)
@@ -43,48 +56,8 @@ RATES = ((1e-4, 5e-5), (5e-5, 1e-6))
 WEIGHT_DECAY = 1e-4
 AVERAGING = 0.99
 """Share of the old in the running average of the weights, per step; an epoch ends on the average."""
-FIRST_LEARNING_LAYER = "conv1_conv"
-
-
-@dataclass(frozen=True)
-class Views:
-    """Augmented views of drawn pictures, made one batch at a time."""
-
-    pixels: NDArray[np.uint8]
-    """(N, H, W, 3), RGB."""
-    labels: NDArray[np.int64]
-    weights: NDArray[np.float64]
-    """(N,), how likely each is drawn."""
-    size: int
-    """Side of the views, pixels."""
-    count: int
-    """Views per epoch."""
-
-    def batches(self, batch_size: int, rng: np.random.Generator) -> Any:
-        """One epoch: a `keras.utils.PyDataset` of float32 (B, size, size, 3) and labels."""
-        drawn = rng.choice(len(self.labels), self.count, p=self.weights)
-        views = _Drawn(self, drawn, rng.integers(2**63, size=self.count))
-        return batches_of(Examples(views, self.labels[drawn]), np.arange(self.count), batch_size, workers=2)  # type: ignore[arg-type]
-
-
-@dataclass(frozen=True)
-class _Drawn:
-    """Views of one epoch, each made when it is asked for; looks like float32 (count, size, size, 3)."""
-
-    views: Views
-    drawn: NDArray[np.int64]
-    seeds: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.drawn)
-
-    def __getitem__(self, positions: Any) -> NDArray[np.float32]:
-        chosen = np.arange(len(self.drawn))[positions]
-        views = (
-            augment(self.views.pixels[self.drawn[i]], self.views.size, np.random.default_rng(self.seeds[i]))
-            for i in chosen
-        )
-        return np.stack(list(views)).astype(np.float32)
+STRIDE = 32
+"""Pixels of the picture per place of the last feature map; smaller sizes are multiples of it."""
 
 
 def train_robust(settings: Settings, work: Path) -> Trained:
@@ -101,50 +74,39 @@ def train_robust(settings: Settings, work: Path) -> Trained:
         dataset = load_split(settings)
         parts = resize_images(dataset, settings, work, train_size=max(STORED_SIDE, settings.image_size))
     left_out = name_left_out(dataset, parts)
-    labels = {name: np.array([sample.label for sample in part.samples]) for name, part in parts.items()}
-    weights = draw_weights(parts["train"].samples)
     names = dataset.class_names
     positive = names.index(settings.positive_class or ("malignant" if "malignant" in names else names[-1]))
+    labels = {name: np.array([sample.label for sample in part.samples]) for name, part in parts.items()}
+    weights = draw_weights(parts["train"].samples)
+    sizes = [settings.image_size if part == 1 else _whole_strides(part * settings.image_size) for part in SIZES]
+    sources = [
+        Views(parts["train"].pixels, labels["train"], weights, size, count)
+        for size, count in zip(sizes, EPOCH_VIEWS, strict=True)
+    ]
+    watched = [Examples(shrink(parts["validation"].pixels, size), labels["validation"]) for size in sizes]
 
     model = build_learning_model(settings, len(names), parts["train"])
     progress = Progress.load(work / "progress.npz")
-    sizes = [32 * max(1, round(part * settings.image_size / 32)) if part < 1 else settings.image_size for part in SIZES]
-
-    def views(size: int, count: int) -> Views:
-        return Views(parts["train"].pixels, labels["train"], weights, size, count)
-
-    def watched(size: int) -> Examples:
-        return Examples(shrink(parts["validation"].pixels, size), labels["validation"])
-
+    if not progress.stage:
+        say(f"fine-tuning takes about {estimate_minutes(model, sources, watched, settings.epochs):.0f} minutes")
     with timed(seconds, "frozen stage"):
         freeze_base(model)
-        if not progress.stage:
-            say(f"fine-tuning takes about {estimate_minutes(model, sizes, settings.epochs, len(labels['validation'])):.0f} minutes")
-        train_head(model, views(sizes[0], EPOCH_VIEWS[0]), watched(sizes[0]), positive, progress, settings, work)
+        pooled = compute_head_features(model, sources[0], watched[0], settings, parts, work)
+        head = compile_model(rest_of_model(model, after="avg_pool"), (HEAD_RATE, HEAD_RATE), 1, positive)
+        stage = Stage("frozen", head, pooled["train"], pooled["validation"], HEAD_EPOCHS, BATCH_SIZE)
+        fit_stage(stage, progress, settings.seed)
 
     unfreeze_final_layers(model, FIRST_LEARNING_LAYER)
-    for size, rates, count in zip(sizes, RATES, EPOCH_VIEWS, strict=True):
-        name = f"fine-tuned at {size}"
+    average = (keras.callbacks.SwapEMAWeights(),)
+    for source, examples, rates in zip(sources, watched, RATES, strict=True):
+        name = f"fine-tuned at {source.size}"
         with timed(seconds, name):
-            compile_model(model, rates, settings.epochs * -(-count // BATCH_SIZE), positive)
-            fit_stage(
-                Stage(
-                    name,
-                    model,
-                    views(size, count),
-                    watched(size),
-                    settings.epochs,
-                    BATCH_SIZE,
-                    callbacks=(keras.callbacks.SwapEMAWeights(),),
-                    best_by="val_auc",
-                ),
-                progress,
-                settings.seed,
-            )
+            compile_model(model, rates, settings.epochs * -(-source.count // BATCH_SIZE), positive)
+            stage = Stage(name, model, source, examples, settings.epochs, BATCH_SIZE, average, best_by="val_auc")
+            fit_stage(stage, progress, settings.seed)
 
     with timed(seconds, "judging"):
         # The same weights in float32 and at one size: what the exporter takes.
-        keras.config.set_dtype_policy("float32")
         finished = build_model(settings.image_size, len(names), "none", HIDDEN_UNITS)
         finished.set_weights(model.get_weights())
         probabilities = {"validation": predict_batches(finished, parts["validation"].pixels)}
@@ -152,31 +114,38 @@ def train_robust(settings: Settings, work: Path) -> Trained:
 
 
 def build_learning_model(settings: Settings, classes: int, train: Decoded) -> Any:
-    """Build the network for any picture size, calculating in bfloat16 where the machine does that faster."""
+    """Build the network for any picture size, with mixed precision where the machine is faster with it."""
     import keras
 
+    before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16" if precision.has_bfloat16() else "float32")
-    model = build_model(None, classes, settings.weights, HIDDEN_UNITS)
+    try:
+        model = build_model(None, classes, settings.weights, HIDDEN_UNITS)
+    finally:
+        keras.config.set_dtype_policy(before)
     if settings.weights == "none":
         settle_random_base(model, train.pixels[:SETTLING_IMAGES])
     return model
 
 
-def train_head(
-    model: Any, views: Views, watched: Examples, positive: int, progress: Progress, settings: Settings, work: Path
-) -> None:
-    """Train the head alone on features of one epoch's views, computed once (Kumar et al. 2022, arXiv:2202.10054).
+def compute_head_features(
+    model: Any, source: Views, watched: Examples, settings: Settings, parts: dict[str, Decoded], work: Path
+) -> dict[str, Examples]:
+    """Run the frozen base once over one epoch's views, for the head to learn from alone.
 
-    A head that fits the frozen base spares it large first steps in random directions.
+    A head that fits the base already spares it first steps in random directions (Kumar et al. 2022,
+    arXiv:2202.10054).
     """
     extractor = feature_extractor(model, ["avg_pool"])
-    drawn = views.batches(BATCH_SIZE, np.random.default_rng(settings.seed)).examples
+    key = data_digest(list(parts.values()))[:12]
     features = {}
-    for name, examples in (("train", drawn), ("validation", watched)):
-        (pooled,) = cached_features(extractor, examples.inputs, [f"{name}-pooled"], work, "views")
+    for name, examples in (
+        ("train", source.draw(np.random.default_rng(settings.seed))),
+        ("validation", watched),
+    ):
+        (pooled,) = cached_features(extractor, examples.inputs, [f"{name}-pooled"], work, key)
         features[name] = Examples(pooled, examples.labels)
-    head = compile_model(rest_of_model(model, after="avg_pool"), (HEAD_RATE, HEAD_RATE), 1, positive)
-    fit_stage(Stage("frozen", head, **features, epochs=HEAD_EPOCHS, batch_size=BATCH_SIZE), progress, settings.seed)
+    return features
 
 
 def compile_model(model: Any, rates: tuple[float, float], steps: int, positive: int) -> Any:
@@ -185,30 +154,26 @@ def compile_model(model: Any, rates: tuple[float, float], steps: int, positive: 
 
     class Auc(keras.metrics.AUC):  # type: ignore[misc] # Keras has no types
         def update_state(self, truth: Any, probabilities: Any, sample_weight: Any = None) -> Any:
-            truth = keras.ops.equal(keras.ops.reshape(truth, (-1,)), positive)
-            return super().update_state(truth, probabilities[:, positive], sample_weight)
+            is_positive = keras.ops.equal(keras.ops.reshape(truth, (-1,)), positive)
+            return super().update_state(is_positive, probabilities[:, positive], sample_weight)
 
     rate = keras.optimizers.schedules.CosineDecay(rates[0], steps, alpha=rates[1] / rates[0])
     optimizer = keras.optimizers.AdamW(rate, weight_decay=WEIGHT_DECAY, use_ema=True, ema_momentum=AVERAGING)
-    model.compile(
-        optimizer, "sparse_categorical_crossentropy", metrics=["accuracy", Auc(num_thresholds=1000, name="auc")]
-    )
+    watch = ["accuracy", Auc(num_thresholds=1000, name="auc")]
+    model.compile(optimizer, "sparse_categorical_crossentropy", metrics=watch)
     return model
 
 
-def shrink(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """Resize square pictures (N, S, S, 3) to (N, size, size, 3)."""
-    if pixels.shape[1] == size:
-        return pixels
-    return np.stack([np.asarray(Image.fromarray(picture).resize((size, size))) for picture in pixels])
-
-
-def estimate_minutes(model: Any, sizes: list[int], epochs: int, watched: int) -> float:
+def estimate_minutes(model: Any, sources: list[Views], watched: list[Examples], epochs: int) -> float:
     """Time one forward pass; a training step costs about three, and all goes with the number of pixels."""
-    base = model.get_layer(BASE)
-    batch = np.zeros((BATCH_SIZE, sizes[0], sizes[0], 3), np.float32)
-    base.predict_on_batch(batch)
+    batch = np.zeros((BATCH_SIZE, sources[0].size, sources[0].size, 3), np.float32)
+    model.predict_on_batch(batch)
     start = time.perf_counter()
-    base.predict_on_batch(batch)
+    model.predict_on_batch(batch)
     per_pixel = (time.perf_counter() - start) / batch[..., 0].size
-    return sum(epochs * (3 * count + watched) * size**2 for size, count in zip(sizes, EPOCH_VIEWS, strict=True)) * per_pixel / 60
+    forward = sum((3 * s.count + len(w.labels)) * s.size**2 for s, w in zip(sources, watched, strict=True))
+    return epochs * forward * per_pixel / 60
+
+
+def _whole_strides(size: float) -> int:
+    return STRIDE * max(1, round(size / STRIDE))

@@ -32,4 +32,4 @@ def draw_weights(samples: Sequence[Sample]) -> NDArray[np.float64]:
             weights[members] = len(groups) ** -0.5 / len(members)
     labels = np.array([sample.label for sample in samples])
     totals = np.bincount(labels, weights)
-    return weights / totals[labels] / np.count_nonzero(totals)
+    return np.asarray(weights / totals[labels] / np.count_nonzero(totals))

@@ -1,0 +1,115 @@
+"""What does each ingredient of the robust recipe gain on images of a collection that it has not seen?
+
+Trains on one source of a CSV with the columns `file,label,group,source,split`, with one ingredient taken out
+at a time, and scores another source. Small pictures and few of them: for comparing, not for use.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+from PIL import Image
+
+from lesion_edge import metrics
+from lesion_edge.preprocess import load_pixels
+from lesion_train import augment, robust, views
+from lesion_train.features import predict_batches
+from lesion_train.run import Settings
+
+
+def plain(picture: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
+    """No augmentation but the size."""
+    return np.asarray(Image.fromarray(picture).resize((size, size)))
+
+
+def unchanged(value: object, rng: np.random.Generator) -> object:
+    """In place of one augmentation."""
+    return value
+
+
+def even_weights(samples: list[object]) -> np.ndarray:
+    """Every picture as likely as the next: the classes as unbalanced as the data."""
+    return np.full(len(samples), 1 / len(samples))
+
+
+WITHOUT: dict[str, list[tuple[Any, str, Any]]] = {
+    "nothing taken out": [],
+    "only conv5 learns": [(robust, "FIRST_LEARNING_LAYER", "conv5_block1_1_conv")],
+    "only the head learns": [(robust, "FIRST_LEARNING_LAYER", "none")],
+    "no augmentation": [(views, "augment", plain)],
+    "no colour and light": [(augment, "shift_colours", unchanged), (augment, "light_unevenly", unchanged)],
+    "no degrading": [(augment, "degrade", unchanged)],
+    "no reframing": [(augment, "WHOLE", 1.1)],
+    "no balancing": [(robust, "draw_weights", even_weights)],
+    "no averaging": [(robust, "AVERAGING", 0.0)],
+}
+
+
+def read(table: Path, sources: list[str], split: str = "train") -> list[dict[str, str]]:
+    """Rows of some sources."""
+    with table.open(encoding="utf-8", newline="") as stream:
+        return [r for r in csv.DictReader(stream) if r["source"] in sources and r["split"] == split]
+
+
+def measure(
+    rows: list[dict[str, str]], held_out: list[dict[str, str]], arguments: argparse.Namespace
+) -> list[str]:
+    """Train once and give AUCs: on a grouped part of the training sources, and on the other source."""
+    root = arguments.data.parent
+    size = arguments.image_size
+    with tempfile.TemporaryDirectory() as folder:
+        table = Path(folder) / "train.csv"
+        with table.open("w", encoding="utf-8", newline="") as stream:
+            writer = csv.DictWriter(stream, list(rows[0]))
+            writer.writeheader()
+            writer.writerows({**row, "file": str((root / row["file"]).resolve())} for row in rows)
+        settings = Settings(
+            str(table), "robust", arguments.weights, size, "squash", arguments.epochs, 0.15, 0, None, None
+        )
+        trained = robust.train_robust(settings, Path(folder))
+    positive = trained.class_names.index("malignant")
+    pixels = np.stack([load_pixels((root / row["file"]).read_bytes(), size) for row in held_out])
+    outside = predict_batches(trained.model, pixels)[:, positive]
+    inside = trained.probabilities["validation"][:, positive]
+    truth = np.array([sample.label == positive for sample in trained.parts["validation"].samples])
+    there = np.array([row["label"] == "malignant" for row in held_out])
+    return [f"{metrics.roc_auc(truth, inside):.3f}", f"{metrics.roc_auc(there, outside):.3f}"]
+
+
+def main() -> None:
+    """Print one line per ingredient."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--train", nargs="+", default=["ham10000"])
+    parser.add_argument("--test", nargs="+", default=["isic_archive"])
+    parser.add_argument("--weights", default="imagenet")
+    parser.add_argument("--image-size", type=int, default=96)
+    parser.add_argument("--views", type=int, default=2500, help="per epoch")
+    parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--only", nargs="+", choices=list(WITHOUT), default=list(WITHOUT))
+    arguments = parser.parse_args()
+    rows, held_out = read(arguments.data, arguments.train), read(arguments.data, arguments.test)
+    print("taken out | same source | other source | seconds", flush=True)
+    for name in arguments.only:
+        start = time.perf_counter()
+        with patch.multiple(robust, SIZES=(1.0,), RATES=((1e-4, 1e-6),), EPOCH_VIEWS=(arguments.views,)):
+            patches = [patch.object(*change) for change in WITHOUT[name]]
+            for change in patches:
+                change.start()
+            try:
+                figures = measure(rows, held_out, arguments)
+            finally:
+                for change in patches:
+                    change.stop()
+        print(" | ".join([name, *figures, f"{time.perf_counter() - start:.0f}"]), flush=True)
+
+
+if __name__ == "__main__":
+    main()

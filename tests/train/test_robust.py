@@ -1,0 +1,94 @@
+"""The robust recipe leaves a run like any other, and goes on where it was interrupted."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.conftest import paint_pictures
+
+from lesion_edge import metrics
+from lesion_train import fit, robust
+from lesion_train.paper import Trained
+from lesion_train.run import Settings
+from lesion_train.views import Views, shrink
+
+keras = pytest.importorskip("keras")
+
+SETTINGS = Settings("", "robust", "none", 32, "squash", 1, 0.25, 0, None, None)
+STAGES = ["frozen", "fine-tuned at 32"]
+
+
+def interrupt(*_: Any) -> None:
+    """As Ctrl-C does."""
+    raise KeyboardInterrupt
+
+
+@pytest.fixture(scope="module")
+def resumed(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[dict[str, Any]], Trained]:
+    """What an interrupted training had finished, and what going on with it made."""
+    folder = tmp_path_factory.mktemp("robust")
+    paint_pictures(folder / "images", 20, seed=5)
+    (folder / "work").mkdir()
+    settings = dataclasses.replace(SETTINGS, data=str(folder / "images"))
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {
+            "SIZES": (1.0,),
+            "EPOCH_VIEWS": (40,),
+            "RATES": ((1e-4, 1e-5),),
+            "HEAD_EPOCHS": 3,
+        }.items():
+            patch.setattr(robust, name, value)
+        with pytest.MonkeyPatch.context() as stop:
+            stop.setattr(robust, "unfreeze_final_layers", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                robust.train_robust(settings, folder / "work")
+        done = fit.Progress.load(folder / "work" / "progress.npz").history
+        trained = robust.train_robust(settings, folder / "work")
+    return done, trained
+
+
+def test_stages_are_trained_once_each(resumed: tuple[list[dict[str, Any]], Trained]) -> None:
+    done, trained = resumed
+    assert trained.history[: len(done)] == done
+    assert [row["stage"] for row in trained.history] == ["frozen"] * 3 + STAGES[1:]
+
+
+def test_the_model_is_float32_of_one_size(resumed: tuple[list[dict[str, Any]], Trained]) -> None:
+    model = resumed[1].model
+    assert model.input.shape == (None, 32, 32, 3)
+    assert {layer.compute_dtype for layer in model._flatten_layers()} == {"float32"}
+
+
+def test_probabilities_are_those_of_the_model(resumed: tuple[list[dict[str, Any]], Trained]) -> None:
+    trained = resumed[1]
+    expected = trained.model.predict(trained.parts["validation"].pixels.astype(np.float32), verbose=0)
+    np.testing.assert_allclose(trained.probabilities["validation"], expected, atol=1e-5)
+
+
+def test_watched_auc_is_that_of_the_positive_class(resumed: tuple[list[dict[str, Any]], Trained]) -> None:
+    """The stage calculates in bfloat16 where the machine can, and in bins, hence the tolerance."""
+    trained = resumed[1]
+    truth = [sample.label == 1 for sample in trained.parts["validation"].samples]
+    score = trained.probabilities["validation"][:, 1]
+    assert trained.history[-1]["val_auc"] == pytest.approx(metrics.roc_auc(truth, score), abs=0.1)
+
+
+def test_views_of_an_epoch_repeat_and_follow_the_weights() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 40, 40, 3), np.uint8)
+    source = Views(pixels, np.array([0, 0, 1, 1]), np.array([0.5, 0, 0.5, 0]), 24, 30)
+    first, again = (source.draw(np.random.default_rng(1)) for _ in range(2))
+    assert np.array_equal(first.inputs[:30], again.inputs[np.arange(30)])
+    assert first.inputs[3:5].shape == (2, 24, 24, 3)
+    assert set(first.inputs.drawn) == {0, 2}
+    assert np.array_equal(first.labels, np.array([0, 0, 1, 1])[first.inputs.drawn])
+
+
+def test_shrinking_keeps_the_order_and_the_mean() -> None:
+    pixels = np.arange(3, dtype=np.uint8)[:, None, None, None] * np.full((64, 64, 3), 80, np.uint8)
+    small = shrink(pixels, 32)
+    assert small.shape == (3, 32, 32, 3)
+    assert small.mean(axis=(1, 2, 3)).tolist() == [0, 80, 160]
+    assert shrink(pixels, 64) is pixels

@@ -1,0 +1,68 @@
+"""What a stage of the robust recipe learns from: augmented views of drawn pictures, made while it trains."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from lesion_train.augment import augment
+from lesion_train.fit import Examples, batches_of
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+WORKERS = 2
+"""Threads that make views while the network trains."""
+
+
+@dataclass(frozen=True)
+class Views:
+    """The source of a stage's epochs."""
+
+    pixels: NDArray[np.uint8]
+    """(N, H, W, 3), RGB."""
+    labels: NDArray[np.int64]
+    """(N,), class indices."""
+    weights: NDArray[np.float64]
+    """(N,), how likely each picture is drawn; they sum to 1."""
+    size: int
+    """Side S of the views, pixels."""
+    count: int
+    """Views per epoch."""
+
+    def draw(self, rng: np.random.Generator) -> Examples:
+        """One epoch: float32 (count, S, S, 3) views, each made when it is read, and their labels."""
+        drawn = rng.choice(len(self.labels), self.count, p=self.weights)
+        return Examples(_Drawn(self, drawn, rng.integers(2**63, size=self.count)), self.labels[drawn])
+
+    def batches(self, batch_size: int, rng: np.random.Generator) -> Any:
+        """One epoch as a `keras.utils.PyDataset`."""
+        return batches_of(self.draw(rng), np.arange(self.count), batch_size, WORKERS)
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """Looks like an array; every view depends on its own seed alone, so threads may make them in any order."""
+
+    views: Views
+    drawn: NDArray[np.int64]
+    seeds: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.drawn)
+
+    def __getitem__(self, positions: Any) -> NDArray[np.float32]:
+        source, size = self.views.pixels, self.views.size
+        pairs = zip(self.drawn[positions], self.seeds[positions], strict=True)
+        made = [augment(source[index], size, np.random.default_rng(seed)) for index, seed in pairs]
+        return np.stack(made).astype(np.float32)
+
+
+def shrink(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Resize square pictures (N, S, S, 3) to (N, size, size, 3)."""
+    if pixels.shape[1] == size:
+        return pixels
+    return np.stack([np.asarray(Image.fromarray(picture).resize((size, size))) for picture in pixels])
