@@ -28,7 +28,8 @@ def views(picture: NDArray[np.uint8], count: int = 60) -> list[NDArray[np.uint8]
 
 def test_views_are_pictures_of_the_size_asked_for(picture: NDArray[np.uint8]) -> None:
     for view in views(picture):
-        assert (view.shape, view.dtype) == ((SIZE, SIZE, 3), np.uint8)
+        assert view.shape == (SIZE, SIZE, 3)
+        assert view.dtype == np.uint8
 
 
 def test_views_differ_and_repeat_with_their_seed(picture: NDArray[np.uint8]) -> None:
@@ -50,7 +51,7 @@ def test_the_picture_itself_stays_as_it_is(picture: NDArray[np.uint8]) -> None:
 
 def test_reframing_keeps_at_least_the_smallest_part(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(augment, "WHOLE", 0)
-    ramp = np.broadcast_to(np.arange(0, 250, 2, np.uint8)[None, :, None], (125, 125, 3))
+    ramp = np.broadcast_to(np.arange(0, 250, 2, dtype=np.uint8)[None, :, None], (125, 125, 3))
     shares = []
     for seed in range(100):
         view = np.asarray(augment.reframe(np.ascontiguousarray(ramp), 64, np.random.default_rng(seed)))
