@@ -83,6 +83,8 @@ def train(
     write_history(trained.history, output / "history.csv")
     draw_plots(trained, figures, positive, output)
     trained.model.save(output / "model.keras")
+    if trained.outliers is not None:
+        trained.outliers.save(output / "outliers.npz")
     description = describe_run(
         settings,
         trained.root,

@@ -33,6 +33,8 @@ from lesion_train.run import Settings, data_digest
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from lesion_train.outliers import Outliers
+
 EPOCHS = 2
 LEARNING_RATE = 0.001
 BATCH_SIZE = 32
@@ -60,6 +62,8 @@ class Trained:
     """Files that could not be used, each with its reason."""
     seconds: dict[str, float] = field(default_factory=dict)
     """How long each step took."""
+    outliers: Outliers | None = None
+    """What tells lesions from other pictures, where the recipe fits it."""
 
 
 def train_paper(settings: Settings, work: Path) -> Trained:

@@ -23,6 +23,7 @@ from lesion_train.model import (
     settle_random_base,
     unfreeze_final_layers,
 )
+from lesion_train.outliers import fit_outliers
 from lesion_train.paper import (
     HIDDEN_UNITS,
     SETTLING_IMAGES,
@@ -46,15 +47,19 @@ BATCH_SIZE = 32
 STORED_SIDE = 200
 """Training pictures are kept at this size, pixels, for crops to come out of."""
 HEAD_EPOCHS, HEAD_RATE = 8, 0.001
-FIRST_LEARNING_LAYER = "conv1_conv"
-SIZES = (0.625, 1.0)
-"""Side of the pictures in each fine-tuned stage, as a part of the image size (progressive resizing)."""
-EPOCH_VIEWS = (5000, 3000)
+SIZES = (0.7, 0.9)
+"""Side of the pictures in each fine-tuned stage, as a part of the image size.
+
+Crops show lesions larger than whole pictures do; with the last stage a little smaller than what is judged, both
+show them alike (Touvron et al. 2019, arXiv:1906.06423)."""
+EPOCH_VIEWS = (5000, 2400)
 """Pictures drawn for one epoch of each fine-tuned stage."""
-RATES = ((1e-4, 5e-5), (5e-5, 1e-6))
+FIRST_LAYERS = ("conv1_conv", "conv3_block1_1_conv")
+"""Where the learning part of the base begins in each fine-tuned stage."""
+RATES = ((1e-4, 5e-5), (2e-4, 1e-6))
 """Learning rate at the start and the end of each fine-tuned stage."""
 WEIGHT_DECAY = 1e-4
-AVERAGING = 0.99
+AVERAGING = 0.95
 """Share of the old in the running average of the weights, per step; an epoch ends on the average."""
 STRIDE = 32
 """Pixels of the picture per place of the last feature map; smaller sizes are multiples of it."""
@@ -96,11 +101,11 @@ def train_robust(settings: Settings, work: Path) -> Trained:
         stage = Stage("frozen", head, pooled["train"], pooled["validation"], HEAD_EPOCHS, BATCH_SIZE)
         fit_stage(stage, progress, settings.seed)
 
-    unfreeze_final_layers(model, FIRST_LEARNING_LAYER)
     average = (keras.callbacks.SwapEMAWeights(),)
-    for source, examples, rates in zip(sources, watched, RATES, strict=True):
+    for source, examples, first, rates in zip(sources, watched, FIRST_LAYERS, RATES, strict=True):
         name = f"fine-tuned at {source.size}"
         with timed(seconds, name):
+            unfreeze_final_layers(model, first)
             compile_model(model, rates, settings.epochs * -(-source.count // BATCH_SIZE), positive)
             stage = Stage(name, model, source, examples, settings.epochs, BATCH_SIZE, average, best_by="val_auc")
             fit_stage(stage, progress, settings.seed)
@@ -110,7 +115,13 @@ def train_robust(settings: Settings, work: Path) -> Trained:
         finished = build_model(settings.image_size, len(names), "none", HIDDEN_UNITS)
         finished.set_weights(model.get_weights())
         probabilities = {"validation": predict_batches(finished, parts["validation"].pixels)}
-    return Trained(finished, names, dataset.root, parts, probabilities, progress.history, left_out, seconds)
+    with timed(seconds, "outliers"):
+        outliers = fit_outliers(
+            finished, parts["train"].pixels, parts["validation"].pixels, settings.image_size, settings.seed
+        )
+    return Trained(
+        finished, names, dataset.root, parts, probabilities, progress.history, left_out, seconds, outliers
+    )
 
 
 def build_learning_model(settings: Settings, classes: int, train: Decoded) -> Any:

@@ -58,6 +58,16 @@ def _skin(rng: np.random.Generator, height: int, width: int, tone: Plane) -> Pla
     return tone * (1 + blotches[..., None] * redness + relief[..., None])
 
 
+def draw_skin(rng: np.random.Generator, size: int) -> NDArray[np.uint8]:
+    """Draw skin without a lesion, some of it with hair: uint8 (size, size, 3), RGB."""
+    tone = _blend(SKIN, rng.uniform(0, 1))
+    skin = _skin(rng, size, size, tone)
+    hair = _hair(rng, size, size)[..., None]
+    skin = skin * (1 - hair) + _blend(BROWN, rng.uniform(0.5, 1)) * np.float32(0.7) * hair
+    light = rng.uniform(0.85, 1.1)
+    return np.asarray(np.clip(skin * light, 0, 1) * 255, np.uint8)
+
+
 def _hair(rng: np.random.Generator, height: int, width: int) -> Plane:
     """Opacity in [0, 1] of the hairs: none on more than half of the pictures."""
     canvas = Image.new("L", (2 * width, 2 * height))  # drawn double and halved, because lines are not antialiased
