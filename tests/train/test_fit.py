@@ -125,3 +125,23 @@ def test_order_of_the_images_follows_the_seed(tmp_path: Path) -> None:
         stage = Stage("frozen", model, TRAIN, VALIDATION, 1, batch_size=8)
         fit_stage(stage, Progress(tmp_path / f"{seed}.npz"), seed)
     assert not same(state(first), state(second))
+
+
+def unsteady_model(seed: int = 0) -> Any:
+    """Steps too large to settle: the last epoch is not the best."""
+    model = small_model(seed)
+    model.compile(keras.optimizers.SGD(8.0), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_stage_ends_with_the_weights_of_its_best_epoch(interrupted: bool, tmp_path: Path) -> None:
+    """Also when the best epoch lay before an interruption."""
+    for count in (5, 9) if interrupted else (9,):
+        model, progress = unsteady_model(), Progress.load(tmp_path / "progress.npz")
+        stage = Stage("frozen", model, TRAIN, VALIDATION, count, batch_size=8, best_by="val_accuracy")
+        fit_stage(stage, progress, SEED)
+    reached = [row["val_accuracy"] for row in progress.history]
+    assert max(reached) > reached[-1]
+    kept = model.evaluate(VALIDATION.inputs, VALIDATION.labels, verbose=0)[1]
+    assert kept == pytest.approx(max(reached))
