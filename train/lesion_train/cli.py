@@ -25,7 +25,8 @@ def train(
     data: Annotated[
         Path,
         typer.Argument(
-            metavar="DATA", help="Folder with one sub-folder per class, or CSV: file,label[,group][,split]."
+            metavar="DATA",
+            help="Folder with one sub-folder per class, or CSV: file,label[,group][,split][,source].",
         ),
     ],
     output: Annotated[Path, typer.Option(help="Run folder to write.")],

@@ -47,7 +47,7 @@ class Dataset:
 
 
 def load_dataset(data: Path, validation_split: float, seed: int) -> Dataset:
-    """Read DATA: a folder with one sub-folder per class, or a CSV with `file,label[,group][,split]`.
+    """Read DATA: a folder with one sub-folder per class, or a CSV with `file,label[,group][,split][,source]`.
 
     Raises:
         LesionEdgeError: nothing usable is there, or a group lies on both sides of the split.
