@@ -15,7 +15,7 @@ import numpy as np
 
 from lesion_train.augment import augment
 from lesion_train.features import predict_batches
-from lesion_train.model import feature_extractor
+from lesion_train.model import feature_extractor, rest_of_model
 from lesion_train.synthetic import draw_skin
 from lesion_train.views import shrink
 
@@ -28,7 +28,7 @@ LAYER = "conv4_block6_out"
 """Early enough not to have forgotten what tells no lesions apart."""
 DIRECTIONS = 64
 """Principal directions with a variance of their own."""
-FITTED, SKINS = 1200, 300
+FITTED, SKINS = 600, 150
 """Training pictures (each plain and augmented) and generated skins that the score is fitted on."""
 ACCEPTED = 0.9925
 """Share of the validation lesions that each of the two questions lets pass."""
@@ -66,22 +66,22 @@ class Outliers:
 
 
 def fit_outliers(
-    model: Any, train: NDArray[np.uint8], validation: NDArray[np.uint8], size: int, seed: int
+    model: Any, train: NDArray[np.uint8], validation: NDArray[np.float32], size: int, seed: int
 ) -> Outliers:
     """Fit both questions on training pictures, and their limits on validation lesions.
 
     Args:
         model: the trained classifier, for pictures of `size`.
         train: uint8 (N, S, S, 3), RGB.
-        validation: uint8 (M, size, size, 3), RGB.
+        validation: pooled features of the validation pictures, (M, C).
         size: side of the network's input, pixels.
     """
     rng = np.random.default_rng(seed)
     chosen = np.asarray(train[np.sort(rng.choice(len(train), min(FITTED, len(train)), replace=False))])
     varied = np.stack([augment(picture, size, rng) for picture in chosen])
-    lesions = pooled_features(model, np.concatenate([shrink(chosen, size), varied]))
-    skin = pooled_features(model, np.stack([draw_skin(rng, size) for _ in range(SKINS)]))
-    return fit_score(lesions, skin, pooled_features(model, validation))
+    lesions, _ = pool_and_predict(model, np.concatenate([shrink(chosen, size), varied]))
+    skin, _ = pool_and_predict(model, np.stack([draw_skin(rng, size) for _ in range(SKINS)]))
+    return fit_score(lesions, skin, validation)
 
 
 def fit_score(
@@ -111,10 +111,17 @@ def fit_score(
     return Outliers(*(np.asarray(array, np.float32) for array in arrays))
 
 
-def pooled_features(model: Any, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Mean over the feature map of LAYER, (N, C), of pictures (N, S, S, 3) RGB."""
+def pool_and_predict(model: Any, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Run the classifier once over pictures (N, S, S, 3) RGB.
+
+    Returns:
+        Mean over the feature map of LAYER, (N, C), and probabilities, (N, K).
+    """
     import keras
 
-    extractor = feature_extractor(model, [LAYER])
-    pooled = keras.layers.GlobalAveragePooling2D()(keras.tree.flatten(extractor.outputs)[0])
-    return predict_batches(keras.Model(extractor.inputs, pooled), pixels)
+    extractor = feature_extractor(model, [LAYER, "avg_pool"])
+    feature_map, last = extractor.outputs
+    pooled = keras.layers.GlobalAveragePooling2D()(feature_map)
+    both = keras.layers.Concatenate()([pooled, rest_of_model(model, after="avg_pool")(last)])
+    values = predict_batches(keras.Model(extractor.inputs, both), pixels)
+    return values[:, : pooled.shape[-1]], values[:, pooled.shape[-1] :]

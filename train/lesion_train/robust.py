@@ -13,7 +13,7 @@ import numpy as np
 
 from lesion_edge.command import say
 from lesion_train import precision
-from lesion_train.features import cached_features, predict_batches
+from lesion_train.features import cached_features
 from lesion_train.fit import Examples, Progress, Stage, fit_stage
 from lesion_train.model import (
     build_model,
@@ -23,7 +23,7 @@ from lesion_train.model import (
     settle_random_base,
     unfreeze_final_layers,
 )
-from lesion_train.outliers import fit_outliers
+from lesion_train.outliers import fit_outliers, pool_and_predict
 from lesion_train.paper import (
     HIDDEN_UNITS,
     SETTLING_IMAGES,
@@ -114,14 +114,11 @@ def train_robust(settings: Settings, work: Path) -> Trained:
         # The same weights in float32 and at one size: what the exporter takes.
         finished = build_model(settings.image_size, len(names), "none", HIDDEN_UNITS)
         finished.set_weights(model.get_weights())
-        probabilities = {"validation": predict_batches(finished, parts["validation"].pixels)}
+        features, probabilities = pool_and_predict(finished, parts["validation"].pixels)
     with timed(seconds, "outliers"):
-        outliers = fit_outliers(
-            finished, parts["train"].pixels, parts["validation"].pixels, settings.image_size, settings.seed
-        )
-    return Trained(
-        finished, names, dataset.root, parts, probabilities, progress.history, left_out, seconds, outliers
-    )
+        outliers = fit_outliers(finished, parts["train"].pixels, features, settings.image_size, settings.seed)
+    judged = {"validation": probabilities}
+    return Trained(finished, names, dataset.root, parts, judged, progress.history, left_out, seconds, outliers)
 
 
 def build_learning_model(settings: Settings, classes: int, train: Decoded) -> Any:
