@@ -56,6 +56,7 @@ def test_distance_is_that_of_mahalanobis() -> None:
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(outliers, "DIRECTIONS", 4)
+        patch.setattr(outliers, "LEAST_VARIANCE", 0)
         fitted = fit_score(lesions, lesions + 1, validation)
     offsets = np.array([[12.0, 0, 0, 0, 0, 0, 0, 0], [0, 0, 0, 9, 0, 0, 2, 0], [-9, 9, 0, 0, 1, 1, 0, 2]])
     squared = ((offsets / deviations) ** 2).sum(axis=1)

@@ -30,6 +30,8 @@ DIRECTIONS = 64
 """Principal directions with a variance of their own."""
 FITTED, SKINS = 600, 150
 """Training pictures (each plain and augmented) and generated skins that the score is fitted on."""
+LEAST_VARIANCE = 0.05
+"""Added to each direction's variance, in units of their mean."""
 ACCEPTED = 0.9925
 """Share of the validation lesions that each of the two questions lets pass."""
 
@@ -96,6 +98,8 @@ def fit_score(
     )
     mean = lesions.mean(axis=0)
     variances, vectors = (part[..., ::-1] for part in np.linalg.eigh(np.cov(lesions, rowvar=False)))
+    # Fewer pictures than channels leave directions without any variance.
+    variances = variances + LEAST_VARIANCE * variances.mean()
     count = min(DIRECTIONS, len(variances) // 2)
     directions, residual = vectors[:, :count], 1 / variances[count:].mean()
     weights = 1 / variances[:count] - residual
