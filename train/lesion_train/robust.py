@@ -56,7 +56,7 @@ EPOCH_VIEWS = (5000, 2400)
 """Pictures drawn for one epoch of each fine-tuned stage."""
 FIRST_LAYERS = ("conv1_conv", "conv3_block1_1_conv")
 """Where the learning part of the base begins in each fine-tuned stage."""
-RATES = ((1e-4, 5e-5), (2e-4, 1e-6))
+RATES = ((1e-4, 5e-5), (5e-5, 1e-6))
 """Learning rate at the start and the end of each fine-tuned stage."""
 WEIGHT_DECAY = 1e-4
 AVERAGING = 0.95
