@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
-from tests.conftest import paint_pictures
 
 from lesion_edge import metrics
 from lesion_train import fit, robust
@@ -27,10 +27,12 @@ def interrupt(*_: Any) -> None:
 
 
 @pytest.fixture(scope="module")
-def resumed(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[dict[str, Any]], Trained]:
+def resumed(
+    pictures: Callable[..., None], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[list[dict[str, Any]], Trained]:
     """What an interrupted training had finished, and what going on with it made."""
     folder = tmp_path_factory.mktemp("robust")
-    paint_pictures(folder / "images", 20, seed=5)
+    pictures(folder / "images", 20, seed=5)
     (folder / "work").mkdir()
     settings = dataclasses.replace(SETTINGS, data=str(folder / "images"))
     with pytest.MonkeyPatch.context() as patch:
@@ -38,6 +40,7 @@ def resumed(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[dict[str, An
             "SIZES": (1.0,),
             "EPOCH_VIEWS": (40,),
             "RATES": ((1e-4, 1e-5),),
+            "FIRST_LAYERS": ("conv5_block3_1_conv",),
             "HEAD_EPOCHS": 3,
         }.items():
             patch.setattr(robust, name, value)

@@ -14,8 +14,8 @@ from PIL import Image
 
 from lesion_edge.errors import LesionEdgeError
 from lesion_edge.preprocess import load_pixels
-from lesion_train.cli import choose_positive, train
-from lesion_train.dataset import load_dataset
+from lesion_train.cli import train
+from lesion_train.dataset import choose_positive, load_dataset
 from lesion_train.paper import train_paper
 from lesion_train.run import Settings
 

@@ -16,8 +16,6 @@ from lesion_edge.command import say
 from lesion_edge.errors import LesionEdgeError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from lesion_train.run import Settings
 
 
@@ -71,7 +69,6 @@ def train(
         return say(f"{output} is finished already")
     try:
         trained = {"paper": paper.train_paper, "robust": robust.train_robust}[recipe](settings, work)
-        positive = choose_positive(trained.class_names, positive_class)
     except LesionEdgeError:
         if not (work / "progress.npz").exists():
             shutil.rmtree(output)
@@ -80,6 +77,7 @@ def train(
         say(f"\ninterrupted; the same command with --resume goes on after the last finished epoch in {output}")
         raise
 
+    positive = trained.positive_class
     figures = evaluate(trained, positive)
     write_history(trained.history, output / "history.csv")
     draw_plots(trained, figures, positive, output)
@@ -103,22 +101,6 @@ def train(
     if trained.left_out:
         say(f"{len(trained.left_out)} images could not be used (named above and in run.json)")
         raise typer.Exit(command.SOME_UNUSABLE)
-
-
-def choose_positive(class_names: Sequence[str], asked: str | None) -> str:
-    """Name the class that sensitivity, threshold and class-activation map are about.
-
-    Raises:
-        LesionEdgeError: the class asked for does not exist.
-    """
-    if asked is not None:
-        if asked not in class_names:
-            raise LesionEdgeError(f"--positive-class {asked} is not one of {', '.join(class_names)}")
-        return asked
-    if "malignant" in class_names:
-        return "malignant"
-    say(f"no class is called malignant: taking '{class_names[-1]}' as the one to detect (--positive-class)")
-    return class_names[-1]
 
 
 def _open_run(output: Path, settings: Settings, resume: bool) -> Path | None:

@@ -16,7 +16,7 @@ import numpy as np
 
 from lesion_edge.command import say
 from lesion_edge.errors import LesionEdgeError
-from lesion_train.dataset import Dataset, load_dataset
+from lesion_train.dataset import Dataset, choose_positive, load_dataset
 from lesion_train.features import cached_features, predict_batches
 from lesion_train.fit import Examples, Progress, Stage, fit_stage
 from lesion_train.model import (
@@ -52,6 +52,7 @@ class Trained:
     model: Any
     """Keras: float32 (N, S, S, 3) RGB to probabilities (N, K)."""
     class_names: tuple[str, ...]
+    positive_class: str
     root: Path
     parts: dict[str, Decoded]
     """`train` and `validation`."""
@@ -77,7 +78,7 @@ def train_paper(settings: Settings, work: Path) -> Trained:
     keras.utils.set_random_seed(settings.seed)
     seconds: dict[str, float] = {}
     with timed(seconds, "split and resize"):
-        dataset = load_split(settings)
+        dataset, positive_class = load_split(settings)
         parts = resize_images(dataset, settings, work)
     left_out = name_left_out(dataset, parts)
     model = build_model(settings.image_size, len(dataset.class_names), settings.weights, HIDDEN_UNITS)
@@ -101,22 +102,26 @@ def train_paper(settings: Settings, work: Path) -> Trained:
 
     probabilities = {name: predict_batches(rest, examples.inputs) for name, examples in late.items()}
     return Trained(
-        model, dataset.class_names, dataset.root, parts, probabilities, progress.history, left_out, seconds
+        model,
+        dataset.class_names,
+        positive_class,
+        dataset.root,
+        parts,
+        probabilities,
+        progress.history,
+        left_out,
+        seconds,
     )
 
 
-def load_split(settings: Settings) -> Dataset:
-    """Read DATA and check that the class to detect is in it.
+def load_split(settings: Settings) -> tuple[Dataset, str]:
+    """Read DATA and name the class to detect.
 
     Raises:
         LesionEdgeError: the data cannot be used.
     """
     dataset = load_dataset(Path(settings.data), settings.validation_split, settings.seed)
-    if settings.positive_class not in (None, *dataset.class_names):
-        raise LesionEdgeError(
-            f"--positive-class {settings.positive_class} is not one of {', '.join(dataset.class_names)}"
-        )
-    return dataset
+    return dataset, choose_positive(dataset.class_names, settings.positive_class)
 
 
 def name_left_out(dataset: Dataset, parts: dict[str, Decoded]) -> list[str]:

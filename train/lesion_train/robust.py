@@ -76,11 +76,11 @@ def train_robust(settings: Settings, work: Path) -> Trained:
     keras.utils.set_random_seed(settings.seed)
     seconds: dict[str, float] = {}
     with timed(seconds, "split and resize"):
-        dataset = load_split(settings)
+        dataset, positive_class = load_split(settings)
         parts = resize_images(dataset, settings, work, train_size=max(STORED_SIDE, settings.image_size))
     left_out = name_left_out(dataset, parts)
     names = dataset.class_names
-    positive = names.index(settings.positive_class or ("malignant" if "malignant" in names else names[-1]))
+    positive = names.index(positive_class)
     labels = {name: np.array([sample.label for sample in part.samples]) for name, part in parts.items()}
     weights = draw_weights(parts["train"].samples)
     sizes = [settings.image_size if part == 1 else _whole_strides(part * settings.image_size) for part in SIZES]
@@ -118,7 +118,9 @@ def train_robust(settings: Settings, work: Path) -> Trained:
     with timed(seconds, "outliers"):
         outliers = fit_outliers(finished, parts["train"].pixels, features, settings.image_size, settings.seed)
     judged = {"validation": probabilities}
-    return Trained(finished, names, dataset.root, parts, judged, progress.history, left_out, seconds, outliers)
+    return Trained(
+        finished, names, positive_class, dataset.root, parts, judged, progress.history, left_out, seconds, outliers
+    )
 
 
 def build_learning_model(settings: Settings, classes: int, train: Decoded) -> Any:
