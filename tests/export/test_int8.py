@@ -12,6 +12,7 @@ import pytest
 from lesion_export import int8, prepare
 from lesion_export.int8 import make_int8
 from lesion_export.quantize import activation_scales
+from lesion_export.rounding import RoundedGraph
 from lesion_export.run import load_run
 from lesion_export.sensitivity import noisiest_first, residual_blocks
 
@@ -26,9 +27,16 @@ def graph(exported_bundle: ExportedBundle) -> Any:
     return onnx.load(exported_bundle.folder / "fp32.onnx")
 
 
-def test_second_export_takes_the_ranges_of_the_first(
-    trained_run: TrainedRun, exported_bundle: ExportedBundle, graph: Any, tmp_path: Path
-) -> None:
+@pytest.fixture
+def quick_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is kept is looked at here, not how good it is; rounding takes half a minute."""
+    scales = {"a": np.array([1, 2], np.float32), "b": np.array([3], np.float32)}
+    monkeypatch.setattr(prepare, "equalize", lambda graph, pixels: graph)
+    monkeypatch.setattr(prepare, "round_weights", lambda graph, pixels, seed: RoundedGraph(graph, scales))
+
+
+@pytest.mark.usefixtures("quick_rounding")
+def test_second_export_takes_the_ranges_of_the_first(graph: Any, tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), np.uint8)
     first = prepare.prepare(graph, pixels, 0, tmp_path)
     kept = (tmp_path / prepare.FILE_NAME).read_bytes()
@@ -48,6 +56,7 @@ def test_second_export_takes_the_ranges_of_the_first(
     assert [path.name for path in tmp_path.iterdir()] == [prepare.FILE_NAME]
 
 
+@pytest.mark.usefixtures("quick_rounding")
 def test_damaged_cache_is_made_again(graph: Any, tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), np.uint8)
     (tmp_path / prepare.FILE_NAME).write_bytes(b"not an archive")
