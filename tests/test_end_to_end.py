@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,9 +52,9 @@ def test_device_answers_what_the_trained_model_answers(
     np.testing.assert_allclose(answers, calibrated, atol=tolerance)
 
     right = np.mean([row["label"] == Path(row["path"]).parent.name for row in rows])
-    lines = {line.split()[0]: line.split()[-1] for line in run.stderr.splitlines() if len(line.split()) == 2}
-    assert lines["images"] == "48"
-    assert float(lines["accuracy"]) == pytest.approx(right, abs=1e-4)
+    said = dict(re.findall(r"^ *(images|accuracy) +([0-9.]+)", run.stderr, re.MULTILINE))
+    assert said["images"] == "48"
+    assert float(said["accuracy"]) == pytest.approx(right, abs=1e-4)
 
 
 def test_device_without_a_choice_takes_int8_on_the_cpu_and_writes_a_file(
