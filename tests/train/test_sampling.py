@@ -1,4 +1,4 @@
-"""Draws are even over classes, tempered over sources, and even over lesions."""
+"""Draws are even over classes in every source, tempered over sources, and even over lesions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lesion_train.dataset import Sample
-from lesion_train.sampling import draw_weights
+from lesion_train.sampling import draw_weights, home_collections
 
 
 def samples(label: int, source: str | None, lesions: int, pictures: int = 1) -> list[Sample]:
@@ -40,8 +40,35 @@ def test_a_lesion_with_many_pictures_counts_once() -> None:
 
 
 def test_a_source_counts_by_the_square_root_of_its_lesions() -> None:
-    large, small = samples(0, "large", 100), samples(0, "small", 25)
-    assert share(small, large + small + samples(1, "large", 4)) == pytest.approx(0.5 * 5 / 15)
+    large = samples(0, "large", 100) + samples(1, "large", 44)
+    small = samples(0, "small", 5) + samples(1, "small", 31)
+    assert share(small, large + small) == pytest.approx(6 / 18)
+
+
+def test_classes_are_even_in_every_source() -> None:
+    """Otherwise the camera would tell the class."""
+    small = samples(1, "small", 30)
+    drawn = samples(0, "large", 100) + samples(1, "large", 3) + samples(0, "small", 5) + small
+    assert share(small, drawn) == pytest.approx(share(drawn[103:], drawn) / 2)
+
+
+def test_a_source_of_one_class_counts_for_the_smallest_that_has_all() -> None:
+    lone = samples(1, "lone", 20)
+    whole = samples(0, "large", 200) + samples(1, "large", 100) + samples(0, "small", 10) + samples(1, "small", 10)
+    assert home_collections([*lone, *whole]) == ["small"] * 20 + ["large"] * 300 + ["small"] * 20
+
+
+def test_a_lesion_of_two_sources_counts_for_the_larger() -> None:
+    copy = Sample("again.jpg", 1, "large-1-0", "small")
+    drawn = [
+        copy,
+        *samples(0, "large", 9),
+        *samples(1, "large", 9),
+        *samples(0, "small", 3),
+        *samples(1, "small", 3),
+    ]
+    assert home_collections(drawn)[0] == "large"
+    assert share([copy], drawn) == pytest.approx(share([drawn[10]], drawn))
 
 
 def test_without_groups_and_sources_pictures_of_a_class_are_alike() -> None:

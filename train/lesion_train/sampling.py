@@ -1,8 +1,8 @@
-"""Chooses what an epoch sees: the classes evenly, in every collection, each lesion as often as the next."""
+"""Chooses what an epoch sees: neither how common a class is nor where a picture comes from may tell the class."""
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,18 +18,45 @@ if TYPE_CHECKING:
 def draw_weights(samples: Sequence[Sample]) -> NDArray[np.float64]:
     """Probability of each sample to be drawn; they sum to 1.
 
-    Each class is drawn equally often. Inside a class the share of a source goes with the square root of its
-    lesions, so that a small collection from another camera counts.
-    A lesion counts once, however many pictures show it.
+    A collection's share goes with the square root of its lesions, so that a small one from another camera counts.
+    In each, every class is drawn equally often, and in a class every lesion, however many pictures show it.
     """
-    lesions: dict[tuple[int, str], dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
-    for index, sample in enumerate(samples):
-        stratum = lesions[sample.label, sample.source or ""]
-        stratum[sample.group or f"\0{index}"].append(index)
+    collections = home_collections(samples)
+    lesions: dict[str, dict[int, dict[str, list[int]]]] = defaultdict(
+        lambda: defaultdict(lambda: defaultdict(list))
+    )
+    for index, (sample, collection) in enumerate(zip(samples, collections, strict=True)):
+        lesions[collection][sample.label][_lesion(sample, index)].append(index)
     weights = np.zeros(len(samples))
-    for groups in lesions.values():
-        for members in groups.values():
-            weights[members] = len(groups) ** -0.5 / len(members)
-    labels = np.array([sample.label for sample in samples])
-    totals = np.bincount(labels, weights)
-    return np.asarray(weights / totals[labels] / np.count_nonzero(totals))
+    for classes in lesions.values():
+        share = sum(map(len, classes.values())) ** 0.5 / len(classes)
+        for groups in classes.values():
+            for members in groups.values():
+                weights[members] = share / len(groups) / len(members)
+    return np.asarray(weights / weights.sum())
+
+
+def home_collections(samples: Sequence[Sample]) -> list[str]:
+    """The collection that each sample counts for.
+
+    A lesion that several sources show counts for the largest of them. A source without lesions of some class
+    counts for the smallest that has all: alone, it would teach that its camera means one class.
+    """
+    sizes = Counter(sample.source or "" for sample in samples)
+    keys = [_lesion(sample, index) for index, sample in enumerate(samples)]
+    home: dict[str, str] = {}
+    for key, sample in zip(keys, samples, strict=True):
+        source = sample.source or ""
+        home[key] = max(home.get(key, source), source, key=lambda name: (sizes[name], name))
+    lesions = Counter(home.values())
+    classes: dict[str, set[int]] = defaultdict(set)
+    for key, sample in zip(keys, samples, strict=True):
+        classes[home[key]].add(sample.label)
+    count = len({sample.label for sample in samples})
+    whole = [name for name in classes if len(classes[name]) == count]
+    smallest = min(whole, key=lambda name: (lesions[name], name), default="")
+    return [home[key] if not whole or home[key] in whole else smallest for key in keys]
+
+
+def _lesion(sample: Sample, index: int) -> str:
+    return sample.group or f"\0{index}"
