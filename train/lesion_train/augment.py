@@ -14,7 +14,7 @@ from PIL import Image, ImageFilter
 
 Picture = NDArray[np.uint8]
 
-MIN_AREA = 0.4
+MIN_AREA = 0.3
 """Smallest part of a picture that a crop keeps."""
 MAX_STRETCH = 1.4
 """Widest change of the aspect ratio: from a centre-cropped to a squashed 4:3 picture, and a little more."""
@@ -65,12 +65,12 @@ def shift_colours(values: NDArray[np.float32], rng: np.random.Generator) -> NDAr
     """Another camera: white balance, brightness, contrast, saturation and gamma; float32 (H, W, 3), 0 to 255."""
     if rng.random() < 0.15:
         return values
-    saturation = np.float32(rng.uniform(0.7, 1.3))
+    saturation = np.float32(rng.uniform(0.6, 1.4))
     grey = values @ np.array([0.299, 0.587, 0.114], np.float32)
     values = grey[..., None] + saturation * (values - grey[..., None])
-    balance = np.exp(rng.uniform(-0.1, 0.1, 3)).astype(np.float32)
+    balance = np.exp(rng.uniform(-0.15, 0.15, 3)).astype(np.float32)
     mean = values.mean(dtype=np.float32)
-    contrast, brightness = np.float32(rng.uniform(0.75, 1.25)), np.float32(rng.uniform(0.8, 1.2))
+    contrast, brightness = np.float32(rng.uniform(0.7, 1.3)), np.float32(rng.uniform(0.7, 1.3))
     values = ((values - mean) * contrast + mean * brightness) * balance
     gamma = rng.uniform(0.8, 1.25)
     table = (255 * (np.arange(256, dtype=np.float32) / 255) ** gamma).astype(np.float32)
@@ -101,8 +101,8 @@ def degrade(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     if rng.random() < 0.2:
         noise = rng.normal(0, rng.uniform(1, 8), (*image.size[::-1], 3))
         image = Image.fromarray(np.clip(np.asarray(image) + noise, 0, 255).astype(np.uint8))
-    if rng.random() < 0.5:
+    if rng.random() < 0.6:
         stream = io.BytesIO()
-        image.save(stream, "JPEG", quality=int(rng.integers(20, 95)))
+        image.save(stream, "JPEG", quality=int(rng.integers(8, 95)))
         image = Image.open(stream).convert("RGB")
     return image if image.size == size else image.resize(size, Image.Resampling.BILINEAR)
