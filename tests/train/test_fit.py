@@ -145,3 +145,23 @@ def test_stage_ends_with_the_weights_of_its_best_epoch(interrupted: bool, tmp_pa
     assert max(reached) > reached[-1]
     kept = model.evaluate(VALIDATION.inputs, VALIDATION.labels, verbose=0)[1]
     assert kept == pytest.approx(max(reached))
+
+
+def test_the_running_average_is_kept_as_the_best_and_training_goes_on_from_its_own_weights(tmp_path: Path) -> None:
+    """Two epochs of one step each, where the average is half-way between the last two weights."""
+    seen = []
+    for epochs in (1, 2):
+        model = small_model()
+        optimizer = keras.optimizers.SGD(0.5, use_ema=True, ema_momentum=0.5)
+        model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
+        file = tmp_path / str(epochs) / "progress.npz"
+        file.parent.mkdir()
+        stage = Stage("a", model, TRAIN, VALIDATION, epochs, len(TRAIN.labels), averaged=True, best_by="accuracy")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Progress, "restore_best", lambda *_: None)
+            fit_stage(stage, Progress(file), SEED)
+        seen.append([weight.numpy().copy() for weight in model.weights])
+    Progress.load(file).restore_best(stage)
+    for first, second, best in zip(*seen, model.weights, strict=True):
+        assert not np.array_equal(first, second)
+        np.testing.assert_allclose(best, (first + second) / 2, rtol=1e-5, atol=1e-6)

@@ -13,9 +13,11 @@ from lesion_edge.errors import LesionEdgeError
 from lesion_train.model import (
     build_model,
     feature_extractor,
+    fold_norms,
     freeze_base,
     rest_of_model,
     settle_random_base,
+    unfold_norms,
     unfreeze_final_layers,
 )
 
@@ -111,6 +113,23 @@ def test_statistics_of_batch_normalisation_stay_while_it_trains(model: Any) -> N
     assert len(statistics) == 2 * 53
     assert all(np.array_equal(old, new.numpy()) for old, new in zip(before, statistics, strict=True))
     np.testing.assert_allclose(trained, predict(model, IMAGES), atol=1e-5)
+
+
+def test_folded_classifier_has_no_normalisation_and_the_same_answers(model: Any) -> None:
+    folded = fold_norms(model)
+    assert not any(isinstance(layer, keras.layers.BatchNormalization) for layer in folded._flatten_layers())
+    np.testing.assert_allclose(predict(folded, IMAGES), predict(model, IMAGES), atol=1e-5)
+
+
+def test_unfolding_gives_what_the_folded_classifier_has_learned(model: Any) -> None:
+    folded = fold_norms(model)
+    rng = np.random.default_rng(3)
+    folded.set_weights([weight * rng.uniform(0.8, 1.2, weight.shape) for weight in folded.get_weights()])
+    unfolded = build_model(SIZE, 2, "none", 32)
+    unfold_norms(folded, unfolded)
+    learned = predict(folded, IMAGES)
+    assert np.abs(learned - predict(model, IMAGES)).max() > 1e-3
+    np.testing.assert_allclose(predict(unfolded, IMAGES), learned, atol=1e-5)
 
 
 def test_weights_that_do_not_exist_are_refused(tmp_path: Path) -> None:

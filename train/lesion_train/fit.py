@@ -3,17 +3,43 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lesion_edge import metrics
 from lesion_edge.command import say
+from lesion_edge.parallel import ordered_map
 from lesion_edge.progress import progress_bar
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+WORKERS = 2
+"""Threads that make batches while the network trains."""
+LEAST_PROBABILITY = 1e-7
+"""Of the right class, in the loss; as Keras has it."""
+
+
+@dataclass(frozen=True)
+class Batches:
+    """An epoch, read one batch at a time, so that the examples may be larger than memory."""
+
+    examples: Examples
+    order: NDArray[np.int64]
+    """(N,), which example comes when."""
+    batch_size: int
+
+    def __len__(self) -> int:
+        return -(-len(self.order) // self.batch_size)
+
+    def __getitem__(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        chosen = self.order[index * self.batch_size : (index + 1) * self.batch_size]
+        return np.asarray(self.examples.inputs[chosen]), self.examples.labels[chosen]
 
 
 @dataclass(frozen=True)
@@ -25,10 +51,10 @@ class Examples:
     labels: NDArray[np.int64]
     """(N,), class indices."""
 
-    def batches(self, batch_size: int, rng: np.random.Generator | None = None) -> Any:
-        """All examples once, in an order drawn from `rng` or as they lie: a `keras.utils.PyDataset`."""
+    def batches(self, batch_size: int, rng: np.random.Generator | None = None) -> Batches:
+        """All examples once, in an order drawn from `rng` or as they lie."""
         count = len(self.labels)
-        return batches_of(self, np.arange(count) if rng is None else rng.permutation(count), batch_size)
+        return Batches(self, np.arange(count) if rng is None else rng.permutation(count), batch_size)
 
 
 @dataclass(frozen=True)
@@ -43,7 +69,10 @@ class Stage:
     validation: Any
     epochs: int
     batch_size: int
-    callbacks: tuple[Any, ...] = ()
+    averaged: bool = False
+    """Whether the running average of the weights, which the optimiser keeps, is watched and kept as the best."""
+    positive: int | None = None
+    """Class whose ROC AUC is watched."""
     best_by: str | None = None
     """Column of the history, the larger the better: the stage ends with the weights of its best epoch."""
 
@@ -80,7 +109,8 @@ class Progress:
             return
         scores = [row[stage.best_by] for row in self.history if row["stage"] == stage.name]
         if scores[-1] == max(scores):
-            arrays = {f"v{index}": np.asarray(value) for index, value in enumerate(stage.model.weights)}
+            with averaged_weights(stage):
+                arrays = {f"v{index}": value for index, value in enumerate(stage.model.get_weights())}
             unfinished = self._best.with_suffix(".unfinished")
             with unfinished.open("wb") as stream:
                 np.savez(stream, allow_pickle=False, **arrays)
@@ -132,31 +162,40 @@ def fit_stage(stage: Stage, progress: Progress, seed: int) -> None:
     progress.restore_best(stage)
 
 
-def _fit_epoch(stage: Stage, train: Any, validation: Any, advance: Any) -> dict[str, float]:
+def _fit_epoch(stage: Stage, train: Batches, validation: Batches, advance: Any) -> dict[str, float]:
+    """Train on all batches, one call each: a fifth faster than `Model.fit` on two cores."""
+    totals: dict[str, float] = {}
+    for inputs, labels in ordered_map(train.__getitem__, range(len(train)), WORKERS):
+        for name, mean in stage.model.train_on_batch(inputs, labels, return_dict=True).items():
+            totals[name] = totals.get(name, 0) + float(mean) * len(labels) / len(train.order)
+        advance(1)
+    with averaged_weights(stage):
+        batches = (validation[index][0] for index in range(len(validation)))
+        probabilities = np.concatenate([stage.model.predict_on_batch(inputs) for inputs in batches])
+    truth = validation.examples.labels
+    right = np.clip(probabilities[np.arange(len(truth)), truth], LEAST_PROBABILITY, 1)
+    watched = {
+        "val_accuracy": float((probabilities.argmax(axis=1) == truth).mean()),
+        "val_loss": float(-np.log(right).mean()),
+    }
+    if stage.positive is not None:
+        watched["val_auc"] = metrics.roc_auc(truth == stage.positive, probabilities[:, stage.positive])
+    return totals | watched
+
+
+@contextmanager
+def averaged_weights(stage: Stage) -> Iterator[None]:
+    """Put the running average into the model for a while."""
     import keras
 
-    watch = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: advance(1))
-    result = stage.model.fit(
-        train, validation_data=validation, verbose=0, callbacks=[watch, *stage.callbacks], shuffle=False
-    )
-    return {key: float(values[-1]) for key, values in result.history.items()}
-
-
-def batches_of(examples: Any, order: NDArray[np.int64], batch_size: int, workers: int = 1) -> Any:
-    """Batches of `examples.inputs` and `examples.labels` in the given order."""
-    import keras
-
-    class Batches(keras.utils.PyDataset):  # type: ignore[misc] # Keras has no types
-        """Reads one batch at a time, so that the examples may be larger than memory."""
-
-        def __len__(self) -> int:
-            return -(-len(order) // batch_size)
-
-        def __getitem__(self, index: int) -> tuple[Any, Any]:
-            chosen = order[index * batch_size : (index + 1) * batch_size]
-            return np.asarray(examples.inputs[chosen]), examples.labels[chosen]
-
-    return Batches(workers=workers, max_queue_size=4)
+    if not stage.averaged:
+        yield
+        return
+    swap = keras.callbacks.SwapEMAWeights()
+    swap.set_model(stage.model)
+    swap.on_test_begin()
+    yield
+    swap.on_test_end()
 
 
 def _variables(model: Any) -> list[Any]:

@@ -18,9 +18,11 @@ from lesion_train.fit import Examples, Progress, Stage, fit_stage
 from lesion_train.model import (
     build_model,
     feature_extractor,
+    fold_norms,
     freeze_base,
     rest_of_model,
     settle_random_base,
+    unfold_norms,
     unfreeze_final_layers,
 )
 from lesion_train.outliers import fit_outliers, pool_and_predict
@@ -42,25 +44,27 @@ if TYPE_CHECKING:
 
     from lesion_train.pixels import Decoded
 
-EPOCHS = 4
-BATCH_SIZE = 32
+EPOCHS = 8
+BATCH_SIZE = 64
 STORED_SIDE = 200
 """Training pictures are kept at this size, pixels, for crops to come out of."""
-HEAD_EPOCHS, HEAD_RATE = 8, 0.001
+HEAD_EPOCHS, HEAD_RATE = 3, 0.001
 SIZES = (0.7, 0.9)
 """Side of the pictures in each fine-tuned stage, as a part of the image size.
 
 Crops show lesions larger than whole pictures do; with the last stage a little smaller than what is judged, both
 show them alike (Touvron et al. 2019, arXiv:1906.06423)."""
-EPOCH_VIEWS = (5000, 2400)
+EPOCH_VIEWS = (24000, 5000)
 """Pictures drawn for one epoch of each fine-tuned stage."""
-FIRST_LAYERS = ("conv1_conv", "conv3_block1_1_conv")
+FIRST_LAYERS = ("conv1_conv", "conv1_conv")
 """Where the learning part of the base begins in each fine-tuned stage."""
-RATES = ((1e-4, 5e-5), (5e-5, 1e-6))
-"""Learning rate at the start and the end of each fine-tuned stage."""
+RATES = ((1e-4, 1e-5), (1e-5, 1e-7))
+"""Highest learning rate and that at the end of each fine-tuned stage."""
+WARM_UP = 0.05
+"""Part of a stage in which the learning rate rises from a tenth of the highest."""
 WEIGHT_DECAY = 1e-4
-AVERAGING = 0.95
-"""Share of the old in the running average of the weights, per step; an epoch ends on the average."""
+AVERAGED = 0.05
+"""Part of a stage that the running average of the weights goes back over."""
 STRIDE = 32
 """Pixels of the picture per place of the last feature map; smaller sizes are multiples of it."""
 
@@ -97,23 +101,34 @@ def train_robust(settings: Settings, work: Path) -> Trained:
     with timed(seconds, "frozen stage"):
         freeze_base(model)
         pooled = compute_head_features(model, sources[0], watched[0], settings, parts, work)
-        head = compile_model(rest_of_model(model, after="avg_pool"), (HEAD_RATE, HEAD_RATE), 1, positive)
-        stage = Stage("frozen", head, pooled["train"], pooled["validation"], HEAD_EPOCHS, BATCH_SIZE)
+        head = compile_model(rest_of_model(model, after="avg_pool"), (HEAD_RATE, HEAD_RATE), 1)
+        stage = Stage(
+            "frozen", head, pooled["train"], pooled["validation"], HEAD_EPOCHS, BATCH_SIZE, positive=positive
+        )
         fit_stage(stage, progress, settings.seed)
 
-    average = (keras.callbacks.SwapEMAWeights(),)
     for source, examples, first, rates in zip(sources, watched, FIRST_LAYERS, RATES, strict=True):
         name = f"fine-tuned at {source.size}"
         with timed(seconds, name):
             unfreeze_final_layers(model, first)
-            compile_model(model, rates, settings.epochs * -(-source.count // BATCH_SIZE), positive)
-            stage = Stage(name, model, source, examples, settings.epochs, BATCH_SIZE, average, best_by="val_auc")
+            compile_model(model, rates, settings.epochs * -(-source.count // BATCH_SIZE))
+            stage = Stage(
+                name,
+                model,
+                source,
+                examples,
+                settings.epochs,
+                BATCH_SIZE,
+                averaged=True,
+                positive=positive,
+                best_by="val_auc",
+            )
             fit_stage(stage, progress, settings.seed)
 
     with timed(seconds, "judging"):
         # The same weights in float32 and at one size: what the exporter takes.
         finished = build_model(settings.image_size, len(names), "none", HIDDEN_UNITS)
-        finished.set_weights(model.get_weights())
+        unfold_norms(model, finished)
         features, probabilities = pool_and_predict(finished, parts["validation"].pixels)
     with timed(seconds, "outliers"):
         outliers = fit_outliers(finished, parts["train"].pixels, features, settings.image_size, settings.seed)
@@ -135,7 +150,7 @@ def build_learning_model(settings: Settings, classes: int, train: Decoded) -> An
         keras.config.set_dtype_policy(before)
     if settings.weights == "none":
         settle_random_base(model, train.pixels[:SETTLING_IMAGES])
-    return model
+    return fold_norms(model)
 
 
 def compute_head_features(
@@ -158,19 +173,17 @@ def compute_head_features(
     return features
 
 
-def compile_model(model: Any, rates: tuple[float, float], steps: int, positive: int) -> Any:
-    """AdamW from one learning rate down to another, with a running average of the weights; watches the AUC."""
+def compile_model(model: Any, rates: tuple[float, float], steps: int) -> Any:
+    """AdamW from one learning rate down to another with a running average of the weights."""
     import keras
 
-    class Auc(keras.metrics.AUC):  # type: ignore[misc] # Keras has no types
-        def update_state(self, truth: Any, probabilities: Any, sample_weight: Any = None) -> Any:
-            is_positive = keras.ops.equal(keras.ops.reshape(truth, (-1,)), positive)
-            return super().update_state(is_positive, probabilities[:, positive], sample_weight)
-
-    rate = keras.optimizers.schedules.CosineDecay(rates[0], steps, alpha=rates[1] / rates[0])
-    optimizer = keras.optimizers.AdamW(rate, weight_decay=WEIGHT_DECAY, use_ema=True, ema_momentum=AVERAGING)
-    watch = ["accuracy", Auc(num_thresholds=1000, name="auc")]
-    model.compile(optimizer, "sparse_categorical_crossentropy", metrics=watch)
+    warm_up = int(WARM_UP * steps)
+    rate = keras.optimizers.schedules.CosineDecay(
+        rates[0] / 10, steps - warm_up, alpha=rates[1] / rates[0], warmup_target=rates[0], warmup_steps=warm_up
+    )
+    momentum = 1 - 1 / max(1, AVERAGED * steps)
+    optimizer = keras.optimizers.AdamW(rate, weight_decay=WEIGHT_DECAY, use_ema=True, ema_momentum=momentum)
+    model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
     return model
 
 

@@ -9,13 +9,10 @@ import numpy as np
 from PIL import Image
 
 from lesion_train.augment import augment
-from lesion_train.fit import Examples, batches_of
+from lesion_train.fit import Batches, Examples
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-WORKERS = 2
-"""Threads that make views while the network trains."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +35,9 @@ class Views:
         drawn = rng.choice(len(self.labels), self.count, p=self.weights)
         return Examples(_Drawn(self, drawn, rng.integers(2**63, size=self.count)), self.labels[drawn])
 
-    def batches(self, batch_size: int, rng: np.random.Generator) -> Any:
-        """One epoch as a `keras.utils.PyDataset`."""
-        return batches_of(self.draw(rng), np.arange(self.count), batch_size, WORKERS)
+    def batches(self, batch_size: int, rng: np.random.Generator) -> Batches:
+        """One epoch."""
+        return self.draw(rng).batches(batch_size)
 
 
 @dataclass(frozen=True)
