@@ -68,7 +68,7 @@ def shift_colours(values: NDArray[np.float32], rng: np.random.Generator) -> NDAr
     saturation = np.float32(rng.uniform(0.6, 1.4))
     grey = values @ np.array([0.299, 0.587, 0.114], np.float32)
     values = grey[..., None] + saturation * (values - grey[..., None])
-    balance = np.exp(rng.uniform(-0.15, 0.15, 3)).astype(np.float32)
+    balance = np.exp(rng.uniform(-0.12, 0.12, 3)).astype(np.float32)
     mean = values.mean(dtype=np.float32)
     contrast, brightness = np.float32(rng.uniform(0.7, 1.3)), np.float32(rng.uniform(0.7, 1.3))
     values = ((values - mean) * contrast + mean * brightness) * balance
@@ -103,6 +103,6 @@ def degrade(image: Image.Image, rng: np.random.Generator) -> Image.Image:
         image = Image.fromarray(np.clip(np.asarray(image) + noise, 0, 255).astype(np.uint8))
     if rng.random() < 0.6:
         stream = io.BytesIO()
-        image.save(stream, "JPEG", quality=int(rng.integers(8, 95)))
+        image.save(stream, "JPEG", quality=int(rng.integers(15, 95)))
         image = Image.open(stream).convert("RGB")
     return image if image.size == size else image.resize(size, Image.Resampling.BILINEAR)

@@ -54,11 +54,11 @@ SIZES = (0.7, 0.9)
 
 Crops show lesions larger than whole pictures do; with the last stage a little smaller than what is judged, both
 show them alike (Touvron et al. 2019, arXiv:1906.06423)."""
-EPOCH_VIEWS = (24000, 5000)
+EPOCH_VIEWS = (18000, 4000)
 """Pictures drawn for one epoch of each fine-tuned stage."""
 FIRST_LAYERS = ("conv1_conv", "conv1_conv")
 """Where the learning part of the base begins in each fine-tuned stage."""
-RATES = ((1e-4, 1e-5), (1e-5, 1e-7))
+RATES = ((2e-4, 3e-5), (3e-5, 3e-7))
 """Highest learning rate and that at the end of each fine-tuned stage."""
 WARM_UP = 0.05
 """Part of a stage in which the learning rate rises from a tenth of the highest."""
