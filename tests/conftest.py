@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -71,6 +72,13 @@ class ExportedBundle:
     command: Finished
 
 
+def export_run(run: Path, bundle: Path) -> ExportedBundle:
+    """Export a run with all variants."""
+    command = run_command("lesion-export", run, "--output", bundle, "--quantize", "--half")
+    assert command.returncode == 0, command.stderr
+    return ExportedBundle(bundle, command)
+
+
 @pytest.fixture(scope="session")
 def command() -> Callable[..., Finished]:
     """`run_command`."""
@@ -109,7 +117,32 @@ def trained_model(trained_run: TrainedRun) -> Any:
 def exported_bundle(trained_run: TrainedRun, tmp_path_factory: pytest.TempPathFactory) -> ExportedBundle:
     """The bundle of `trained_run`, with int8 and fp16."""
     pytest.importorskip("tf2onnx")
-    bundle = tmp_path_factory.mktemp("export") / "bundle"
-    command = run_command("lesion-export", trained_run.folder, "--output", bundle, "--quantize", "--half")
-    assert command.returncode == 0, command.stderr
-    return ExportedBundle(bundle, command)
+    return export_run(trained_run.folder, tmp_path_factory.mktemp("export") / "bundle")
+
+
+@pytest.fixture(scope="session")
+def scored_run(
+    trained_run: TrainedRun, trained_model: Any, tmp_path_factory: pytest.TempPathFactory
+) -> TrainedRun:
+    """`trained_run` with an outlier score, as the robust recipe fits it."""
+    from lesion_edge.preprocess import load_pixels
+    from lesion_train.outliers import fit_outliers, pool_and_predict
+
+    folder = tmp_path_factory.mktemp("scored") / "run"
+    folder.mkdir()
+    for name in ("model.keras", "run.json"):
+        shutil.copy(trained_run.folder / name, folder)
+    train, validation = (
+        np.stack([load_pixels(trained_run.data / entry["file"], IMAGE_SIZE) for entry in entries])
+        for entries in (trained_run.record["split"][part] for part in ("train", "validation"))
+    )
+    pooled, _ = pool_and_predict(trained_model, validation)
+    fit_outliers(trained_model, train, pooled, IMAGE_SIZE, seed=0).save(folder / "outliers.npz")
+    return TrainedRun(folder, trained_run.data, trained_run.command)
+
+
+@pytest.fixture(scope="session")
+def scored_export(scored_run: TrainedRun, tmp_path_factory: pytest.TempPathFactory) -> ExportedBundle:
+    """The bundle of `scored_run`, with int8 and fp16."""
+    pytest.importorskip("tf2onnx")
+    return export_run(scored_run.folder, tmp_path_factory.mktemp("export") / "bundle")

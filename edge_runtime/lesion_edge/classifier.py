@@ -27,6 +27,9 @@ SHIPPED_BUNDLE = Path(__file__).parent / "bundle"
 GPU_BATCH = 32
 """Pictures per call of the network where it is not the CPU that runs it."""
 
+OUTLIER_LIMIT = 1.0
+"""Outlier score above which a picture gets no label; the graph's score is scaled to it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
@@ -35,20 +38,25 @@ class Prediction:
     path: str
     """The picture as it was given; empty for bytes, arrays and Pillow images."""
     label: str | None
-    """Class name after the threshold; None on an error."""
+    """Class name after the threshold; None on an error, and where the picture is `unsure`."""
     confidence: float | None
-    """Probability of the label, 0 to 1; None on an error."""
+    """Probability of the label, 0 to 1; None without one."""
     probabilities: dict[str, float]
     """Class name to probability, in the bundle's order; they sum to 1. Empty on an error."""
     error: str | None = None
     """A short reason, or None."""
     cam: NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
     """Class-activation map (h, w) of the positive class, 0 or more, where it was asked for."""
+    outlier: float | None = None
+    """How unlike the lesions of the training the picture is; above `OUTLIER_LIMIT` it is `unsure`. None on an
+    error, where the bundle has no score, and for a prediction read back from a file."""
 
     @property
     def status(self) -> str:
-        """`ok` or `error`."""
-        return "ok" if self.error is None else "error"
+        """`ok`; `unsure` where the picture shows no lesion that the network knows; or `error`."""
+        if self.error is not None:
+            return "error"
+        return "unsure" if self.label is None else "ok"
 
 
 def decide(probabilities: NDArray[Any], threshold: float | None, positive: int) -> NDArray[np.int64]:
@@ -114,7 +122,10 @@ class Classifier:
         content = read_variant(bundle, self.manifest.variants[self.variant])
         # One thread per call and several calls at once: no picture waits for another's slowest layer.
         self._session = open_session(content, self.device, threads=1)
-        check_signature(self._session, self.manifest.image_size, len(self.manifest.class_names))
+        self._scores_outliers = self.manifest.variants[self.variant].outlier_limit is not None
+        check_signature(
+            self._session, self.manifest.image_size, len(self.manifest.class_names), self._scores_outliers
+        )
 
     @classmethod
     def load(
@@ -175,9 +186,10 @@ class Classifier:
             pixels: uint8 (N, S, S, 3), RGB, as `lesion_edge.preprocess.load_pixels` gives them.
 
         Returns:
-            `probabilities` and `logits` float32 (N, K), `cam` float32 (N, h, w).
+            `probabilities` and `logits` float32 (N, K), `cam` float32 (N, h, w), and `outlier` float32 (N,) where
+            the bundle has the score.
         """
-        names = ["probabilities", "logits", "cam"]
+        names = ["probabilities", "logits", "cam", *(["outlier"] if self._scores_outliers else [])]
         return dict(zip(names, self._call(names, pixels), strict=True))
 
     def _call(self, names: list[str], pixels: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
@@ -203,14 +215,23 @@ class Classifier:
 
     def _answers(self, pixels: NDArray[np.uint8], cam: bool) -> Iterator[tuple[Any, ...]]:
         names = self.manifest.class_names
-        probabilities, *maps = self._call(["probabilities", "cam"] if cam else ["probabilities"], pixels)
-        labels = decide(probabilities, self.threshold, names.index(self.manifest.positive_class))
-        for index, (row, label) in enumerate(zip(probabilities.tolist(), labels, strict=True)):
-            if np.isfinite(row).all():
-                answer = dict(zip(names, row, strict=True))
-                yield names[label], row[label], answer, None, (maps[0][index] if maps else None)
-            else:
+        wanted = ["probabilities", *(["cam"] if cam else []), *(["outlier"] if self._scores_outliers else [])]
+        found = dict(zip(wanted, self._call(wanted, pixels), strict=True))
+        labels = decide(found["probabilities"], self.threshold, names.index(self.manifest.positive_class))
+        for index, (row, label) in enumerate(zip(found["probabilities"].tolist(), labels, strict=True)):
+            outlier = float(found["outlier"][index]) if self._scores_outliers else None
+            if not np.isfinite([*row, outlier or 0]).all():
                 yield _unusable("the network gave no number")
+                continue
+            unsure = outlier is not None and outlier > OUTLIER_LIMIT
+            answer = (None, None) if unsure else (names[label], row[label])
+            yield (
+                *answer,
+                dict(zip(names, row, strict=True)),
+                None,
+                (found["cam"][index] if cam else None),
+                outlier,
+            )
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Classifier, self._arguments

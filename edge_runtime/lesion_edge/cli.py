@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 DEVICES = ("auto", "cpu", "cuda", "tensorrt", "coreml", "openvino", "directml")
-DESCRIPTION = """Classify dermoscopy images: one row per image, a damaged one as an error row.
+DESCRIPTION = """Classify dermoscopy images: one row per image, a damaged one as an error row, one that is not like
+the lesions of the training as unsure and without a label.
 
 Exit codes: 0 all done; 1 some images could not be used, or the self-test disagrees; 2 the request is wrong;
 130 interrupted."""

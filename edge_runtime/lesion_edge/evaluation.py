@@ -9,26 +9,31 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lesion_edge import metrics
-from lesion_edge.intervals import confidence_intervals
+from lesion_edge.intervals import Interval, confidence_intervals, roc_auc_interval
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from numpy.typing import NDArray
 
     from lesion_edge.classifier import Prediction
 
 
 class Evaluation:
-    """Collects predictions whose image lies in a folder named after a class."""
+    """Collects predictions whose image lies in a folder named after a class.
+
+    An image that is `unsure` has probabilities and no label: it counts in the figures of probabilities (ROC AUC,
+    ECE) and not in those of labels.
+    """
 
     def __init__(self, class_names: Sequence[str], positive_class: str) -> None:
         self.class_names = list(class_names)
         self.positive_class = positive_class
         self.without_truth = 0
         """Images whose parent folder is not called like a class."""
-        self.without_label = 0
-        """Images that could be used, but got no label; they are in no figure."""
         # Arrays and not lists, for 100,000 images and more.
         self._truth, self._predicted, self._probabilities = array("H"), array("H"), array("f")
+        self._no_label = len(self.class_names)  # among the indices of predicted classes
 
     def add(self, prediction: Prediction) -> None:
         """Take in one prediction; an image that could not be used does not count."""
@@ -38,36 +43,62 @@ class Evaluation:
         if folder not in self.class_names:
             self.without_truth += 1
             return
-        if prediction.label is None:
-            self.without_label += 1
-            return
+        label = self._no_label if prediction.label is None else self.class_names.index(prediction.label)
         self._truth.append(self.class_names.index(folder))
-        self._predicted.append(self.class_names.index(prediction.label))
+        self._predicted.append(label)
         self._probabilities.extend(prediction.probabilities[name] for name in self.class_names)
 
     def result(self) -> dict[str, Any]:
-        """The figures of `lesion_edge.metrics.evaluate`."""
+        """The figures of `lesion_edge.metrics.evaluate`, and `unsure`: how many images of each class (K,) are so.
+
+        `images`, `confusion_matrix` and what follows from it are about the other images.
+        """
+        truth, predicted = np.array(self._truth, np.int64), np.array(self._predicted, np.int64)
         probabilities = np.array(self._probabilities).reshape(-1, len(self.class_names))
-        return metrics.evaluate(self._truth, probabilities, self._predicted, self.class_names, self.positive_class)
+        sure = predicted != self._no_label
+
+        def figures(kept: NDArray[np.bool_], labels: NDArray[np.int64]) -> dict[str, Any]:
+            return metrics.evaluate(
+                truth[kept], probabilities[kept], labels[kept], self.class_names, self.positive_class
+            )
+
+        everything = figures(np.ones_like(sure), np.where(sure, predicted, 0))
+        of_probabilities = {name: everything[name] for name in ("roc_auc", "ece")}
+        unsure = np.bincount(truth[~sure], minlength=len(self.class_names)).tolist()
+        return {**figures(sure, predicted), **of_probabilities, "unsure": unsure}
 
     def table(self) -> str:
         """The figures as text, with 95 % confidence intervals and the confusion matrix."""
         result = self.result()
-        matrix = result.pop("confusion_matrix")
-        intervals = confidence_intervals(matrix, self.class_names, self.positive_class, result["roc_auc"])
-        width = max(12, *(len(name) + 2 for name in self.class_names))
+        matrix, unsure = result.pop("confusion_matrix"), result.pop("unsure")
+        intervals: dict[str, Interval | None] = {
+            **confidence_intervals(matrix, self.class_names, self.positive_class, None)
+        }
+        if (auc := result["roc_auc"]) is not None:
+            positives = self._truth.count(self.class_names.index(self.positive_class))
+            intervals["roc_auc"] = roc_auc_interval(auc, positives, len(self._truth) - positives)
+        names = [*self.class_names, *(["unsure"] if any(unsure) else [])]
+        width = max(12, *(len(name) + 2 for name in names))
         lines = [f"against the folder names ({self.positive_class} against the rest), 95 % intervals:"]
         lines += [
             f"  {name:<14}{_figure(value)}{_interval(intervals.get(name))}" for name, value in result.items()
         ]
-        lines.append("  truth \\ label".ljust(width + 2) + "".join(name.rjust(width) for name in self.class_names))
-        for name, row in zip(self.class_names, matrix, strict=True):
-            lines.append(f"  {name:<{width}}" + "".join(str(count).rjust(width) for count in row))
+        lines.append("  truth \\ label".ljust(width + 2) + "".join(name.rjust(width) for name in names))
+        for name, row, count in zip(self.class_names, matrix, unsure, strict=True):
+            cells = [*row, count][: len(names)]
+            lines.append(f"  {name:<{width}}" + "".join(str(cell).rjust(width) for cell in cells))
+        if any(unsure):
+            lines.append(self._about_unsure(matrix, unsure))
         if self.without_truth:
             lines.append(f"  not compared: {self.without_truth} images whose folder is not called like a class")
-        if self.without_label:
-            lines.append(f"  not compared: {self.without_label} images without a label")
         return "\n".join(lines)
+
+    def _about_unsure(self, matrix: Sequence[Sequence[int]], unsure: Sequence[int]) -> str:
+        index = self.class_names.index(self.positive_class)
+        line = f"  {sum(unsure)} unsure: in roc_auc and ece, in no other figure"
+        if total := sum(matrix[index]) + unsure[index]:
+            line += f"; with them as not found, sensitivity is {matrix[index][index] / total:.4f}"
+        return line
 
 
 def _figure(value: float | int | None) -> str:

@@ -38,7 +38,10 @@ class Variant:
     metrics: dict[str, Any] = field(default_factory=dict)
     """Agreement with the Keras model, and scores at the threshold on the validation images."""
     self_test: dict[str, Any] = field(default_factory=dict)
-    """`logits` of the golden pictures and their `tolerance`; see `lesion_edge.selftest`."""
+    """`logits` and `outlier` of the golden pictures and their `tolerance`; see `lesion_edge.selftest`."""
+    outlier_limit: float | None = None
+    """The outlier score is divided by it inside the graph already, so that 1 is the limit. Above 0; None: the
+    graph has no score, and every image gets a label."""
 
     def __post_init__(self) -> None:
         if Path(self.file).name != self.file:
@@ -49,6 +52,8 @@ class Variant:
             raise ValueError(f"temperature {self.temperature} is not above 0")
         if self.threshold is not None and not 0 <= self.threshold <= 1:
             raise ValueError(f"threshold {self.threshold} is not within 0 to 1")
+        if self.outlier_limit is not None and not self.outlier_limit > 0:
+            raise ValueError(f"outlier_limit {self.outlier_limit} is not above 0")
 
 
 @dataclass(frozen=True)

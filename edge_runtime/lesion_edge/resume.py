@@ -46,13 +46,15 @@ class Finished:
         for prediction, self.bytes in read_predictions(path, kind, list(class_names)):
             self.paths[prediction.path] += 1
             take(prediction)
-            if prediction.confidence is not None:
+            if prediction.error is None:
+                # One that is `unsure` has no confidence; the first stands for all of them.
                 least = self._least_sure.setdefault(prediction.label, prediction)
-                if prediction.confidence < (least.confidence or 0):
+                if (prediction.confidence or 0) < (least.confidence or 0):
                     self._least_sure[prediction.label] = prediction
 
     def check_model(self, classifier: Classifier) -> None:
-        """Answer the least sure image of each label again: another model or threshold shows there first.
+        """Answer the least sure image of each label again, and one that is `unsure`: another model or threshold
+        shows there first.
 
         Raises:
             LesionEdgeError: the answer is another one.

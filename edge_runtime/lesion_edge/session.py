@@ -87,10 +87,13 @@ def open_session(model: bytes, device: str = "cpu", threads: int = 1) -> onnxrun
     return session
 
 
-def check_signature(session: onnxruntime.InferenceSession, image_size: int, classes: int) -> None:
+def check_signature(
+    session: onnxruntime.InferenceSession, image_size: int, classes: int, outlier: bool = False
+) -> None:
     """Refuse a graph whose inputs or outputs are not the bundle's contract.
 
-    Contract: `image` uint8 (N, S, S, 3) to `probabilities` and `logits` float32 (N, K), `cam` float32 (N, h, w).
+    Contract: `image` uint8 (N, S, S, 3) to `probabilities` and `logits` float32 (N, K), `cam` float32 (N, h, w),
+    and where the manifest speaks of a score, `outlier` float32 (N,).
     """
     inputs, outputs = session.get_inputs(), {output.name: output for output in session.get_outputs()}
     takes = [(value.name, value.type, list(value.shape)) for value in inputs]
@@ -100,7 +103,7 @@ def check_signature(session: onnxruntime.InferenceSession, image_size: int, clas
         raise LesionEdgeError(
             f"the model takes {takes}, expected 'image' uint8 (N, {image_size}, {image_size}, 3)"
         )
-    for name in OUTPUTS:
+    for name in (*OUTPUTS, *(["outlier"] if outlier else [])):
         if name not in outputs or outputs[name].type != "tensor(float)":
             raise LesionEdgeError(f"the model has no float32 output '{name}'")
     for name in ("probabilities", "logits"):
@@ -108,6 +111,8 @@ def check_signature(session: onnxruntime.InferenceSession, image_size: int, clas
             raise LesionEdgeError(f"the model gives {outputs[name].shape[1:]} {name}, not {classes}")
     if len(outputs["cam"].shape) != 3:
         raise LesionEdgeError(f"the model gives 'cam' {outputs['cam'].shape}, expected (N, h, w)")
+    if outlier and len(outputs["outlier"].shape) != 1:
+        raise LesionEdgeError(f"the model gives 'outlier' {outputs['outlier'].shape}, expected (N,)")
 
 
 def available_cpus() -> int:

@@ -15,6 +15,7 @@ from lesion_export.convert import convert, set_temperature
 from lesion_export.decision import Outputs, decide_outputs, describe_thresholds, scores
 from lesion_export.half import to_half
 from lesion_export.int8 import make_int8
+from lesion_export.outliers import append_score, load_outliers, set_limit
 from lesion_export.run import read_pixels
 
 if TYPE_CHECKING:
@@ -55,28 +56,38 @@ def build(source: Run, wanted: Wanted) -> Built:
     model = source.load_model()
     say("converting to ONNX")
     graph = convert(model, positive)
-    keras = verify.keras_logits(model, pixels)
+    outliers = load_outliers(source.folder)
+    if outliers is not None:
+        append_score(graph, outliers)
+    keras, *pooled = verify.keras_outputs(model, pixels, [] if outliers is None else [outliers.layer])
+    names = ["logits"] if outliers is None else ["logits", "outlier"]
     built = Built()
 
     def decide(variant: Any, name: str) -> Outputs:
-        logits = verify.graph_logits(variant, pixels, name)
-        return decide_outputs(logits, truth, positive, wanted.threshold_method, wanted.target_sensitivity)
+        logits, *scored = verify.graph_outputs(variant, pixels, name, names)
+        return decide_outputs(logits, truth, positive, wanted.threshold_method, wanted.target_sensitivity, *scored)
 
     def compare(outputs: Outputs, name: str) -> list[Gate]:
         return verify.variant_gates(name, reference, outputs, truth, wanted.max_drop)
 
     def add(variant: Any, name: str, outputs: Outputs) -> None:
         set_temperature(variant, outputs.temperature)
+        if outputs.outlier_limit is not None:
+            set_limit(variant, outputs.outlier_limit)
         built.graphs[name] = variant.SerializeToString()
         built.entries[name] = _describe(source, wanted, name, outputs, truth, built.graphs[name]) | {
             "metrics": {
                 **verify.logit_agreement(keras, outputs.logits),
                 **scores(outputs, truth, source.class_names),
+                **({} if outputs.unsure is None else {"unsure": float(outputs.unsure.mean())}),
             }
         }
 
     reference = decide(graph, "fp32")
     built.gates += verify.float_gates(verify.logit_agreement(keras, reference.logits))
+    if outliers is not None and reference.outliers is not None:
+        built.gates.append(verify.score_gate(outliers.score(pooled[0]), reference.outliers))
+        built.gates += verify.refusal_gates("fp32", reference, reference)
     if wanted.quantize:
         int8 = make_int8(
             source, graph, lambda variant: verify.all_passed(compare(decide(variant, "int8"), "int8"))
@@ -96,7 +107,7 @@ def build(source: Run, wanted: Wanted) -> Built:
 
 
 def _describe(
-    source: Run, wanted: Wanted, name: str, outputs: Outputs, truth: np.ndarray[Any, Any], content: bytes
+    source: Run, wanted: Wanted, variant: str, outputs: Outputs, truth: np.ndarray[Any, Any], content: bytes
 ) -> dict[str, Any]:
     method, thresholds = "most probable class", {}
     if outputs.threshold is not None:
@@ -106,14 +117,16 @@ def _describe(
             "balanced-accuracy": "highest balanced accuracy on the validation images",
         }[wanted.threshold_method]
     session = open_session(content, threads=1)
-    golden = [
-        session.run(["logits"], {"image": pixels})[0][0].tolist()
-        for pixels in golden_pixels(source.image_size, source.resize)
-    ]
+    names = ["logits"] if outputs.outliers is None else ["logits", "outlier"]
+    golden: dict[str, list[Any]] = {name: [] for name in names}
+    for pixels in golden_pixels(source.image_size, source.resize):
+        for name, value in zip(names, session.run(names, {"image": pixels}), strict=True):
+            golden[name].append(value[0].tolist())
     return {
         "temperature": outputs.temperature,
         "threshold": outputs.threshold,
         "threshold_method": method,
         "thresholds": thresholds,
-        "self_test": {"logits": golden, "tolerance": TOLERANCES[name]},
+        "outlier_limit": outputs.outlier_limit,
+        "self_test": {**golden, "tolerance": TOLERANCES[variant]},
     }

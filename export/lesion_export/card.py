@@ -63,7 +63,7 @@ Both ways to choose the threshold, with what they reach on the validation images
 |---|---|---|---|---|
 {chr(10).join(_threshold_rows(manifest.variants))}
 
-{_int8_notes(manifest)}## Gates passed on the validation images
+{_refusals(manifest.variants)}{_int8_notes(manifest)}## Gates passed on the validation images
 
 | variant | gate | figure | limit |
 |---|---|---|---|
@@ -116,6 +116,15 @@ def _threshold_rows(variants: dict[str, Variant]) -> list[str]:
         for name, variant in variants.items()
         for method, entry in variant.thresholds.items()
     ]
+
+
+def _refusals(variants: dict[str, Variant]) -> str:
+    lines = [
+        f"- `{name}`: {variant.metrics['unsure']:.2%} of the validation images come out as `unsure`.\n"
+        for name, variant in variants.items()
+        if variant.outlier_limit is not None
+    ]
+    return "".join([*lines, "\n"]) if lines else ""
 
 
 def _int8_notes(manifest: Manifest) -> str:

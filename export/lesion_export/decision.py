@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from lesion_edge import metrics
 from lesion_edge.classifier import decide
 from lesion_export.bootstrap import interval
+from lesion_export.outliers import fit_limit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,6 +33,17 @@ class Outputs:
     threshold: float | None
     """Probability of the positive class from which on it is the label; None: the most probable class."""
     positive: int
+    outliers: NDArray[np.float32] | None = None
+    """(N,), before they are divided by the limit; None where the run has no score."""
+    outlier_limit: float | None = None
+    """The score above which an image is `unsure`."""
+
+    @property
+    def unsure(self) -> NDArray[np.bool_] | None:
+        """(N,), what the device does not answer for; a score that is no number counts among it."""
+        if self.outliers is None or self.outlier_limit is None:
+            return None
+        return ~(self.outliers <= self.outlier_limit)
 
     @property
     def probabilities(self) -> NDArray[np.float64]:
@@ -169,13 +181,15 @@ def decide_outputs(
     positive: int,
     method: str = "sensitivity",
     target: float = TARGET_SENSITIVITY,
+    outliers: NDArray[np.float32] | None = None,
 ) -> Outputs:
-    """Fit temperature and threshold; more than two classes have no threshold."""
+    """Fit temperature, threshold and the outlier score's limit; more than two classes have no threshold."""
     temperature = fit_temperature(logits, truth)
     threshold = None
     if logits.shape[1] == 2:
         threshold = METHODS[method](truth == positive, softmax(logits / temperature)[:, positive], target)
-    return Outputs(logits, temperature, threshold, positive)
+    limit = None if outliers is None else fit_limit(outliers)
+    return Outputs(logits, temperature, threshold, positive, outliers, limit)
 
 
 def scores(outputs: Outputs, truth: NDArray[np.int64], class_names: Sequence[str]) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lesion_export import outliers
+
 if TYPE_CHECKING:
     from collections.abc import Collection
 
@@ -26,8 +28,8 @@ OPERATORS = ("Conv", "Relu", "MaxPool", "Add", "GlobalAveragePool", "Flatten", "
 
 
 def stays_float(node: Any) -> bool:
-    """Whether a node is left as it is: the input's centring, the softmax, and the class-activation map."""
-    return node.op_type not in OPERATORS or node.output[0].startswith("cam")
+    """Whether a node is left as it is: the input's centring, the softmax, the class-activation map, the score."""
+    return node.op_type not in OPERATORS or node.output[0].startswith(("cam", outliers.PREFIX))
 
 
 def quantize(

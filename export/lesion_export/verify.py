@@ -13,6 +13,8 @@ from lesion_edge.progress import progress_bar
 from lesion_edge.session import available_cpus, open_session
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from lesion_export.decision import Outputs
@@ -23,6 +25,12 @@ MAX_AUC_DROP = 0.002
 MAX_RATE_DROP = 0.01
 """Of sensitivity and of specificity, each variant at its own threshold."""
 MAX_ECE_RISE = 0.01
+MAX_SCORE_DIFFERENCE = 0.01
+"""Of the outlier score, in units of the training's limit."""
+MAX_REFUSED = 0.02
+"""Share of the validation lesions that come out as `unsure`."""
+MAX_REFUSED_OTHERWISE = 0.01
+"""Share of the validation lesions that are `unsure` in one of two variants alone; two are always allowed."""
 TIMED_RUNS = 15
 
 
@@ -41,20 +49,40 @@ class Gate:
         return bool(self.value <= self.limit)
 
 
-def keras_logits(model: Any, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Logits (N, K) of the Keras model, the reference for everything else."""
-    import keras
+def keras_outputs(model: Any, pixels: NDArray[np.uint8], layers: Sequence[str] = ()) -> list[NDArray[np.float32]]:
+    """Logits (N, K) of the Keras model, the reference for everything else.
 
-    logits = keras.Model(model.input, model.get_layer("logits").output)
+    Args:
+        layers: names of layers of the base, each for the mean (N, C) over its feature map behind the logits.
+    """
+    import keras
+    from keras.applications import resnet50
+
+    base = model.get_layer("resnet50")
+    inner = keras.Model(base.input, [base.output, *(base.get_layer(name).output for name in layers)])
+    image = keras.Input(base.input.shape[1:])
+    x, *maps = keras.tree.flatten(inner(resnet50.preprocess_input(image), training=False))
+    for name in ("flatten", "hidden", "logits"):
+        x = model.get_layer(name)(x)
+    outputs = keras.Model(
+        image, [x, *(keras.layers.GlobalAveragePooling2D()(feature_map) for feature_map in maps)]
+    )
     with progress_bar("Keras", len(pixels)) as advance:
-        return _in_batches(lambda batch: logits.predict_on_batch(batch.astype(np.float32)), pixels, advance)
+        return _in_batches(lambda batch: outputs.predict_on_batch(batch.astype(np.float32)), pixels, advance)
+
+
+def graph_outputs(
+    graph: Any, pixels: NDArray[np.uint8], name: str, outputs: Sequence[str]
+) -> list[NDArray[np.float32]]:
+    """Some outputs (N, …) of an `onnx.ModelProto` in ONNX Runtime on the CPU."""
+    session = open_session(graph.SerializeToString(), threads=available_cpus())
+    with progress_bar(name, len(pixels)) as advance:
+        return _in_batches(lambda batch: session.run(outputs, {"image": batch}), pixels, advance)
 
 
 def graph_logits(graph: Any, pixels: NDArray[np.uint8], name: str) -> NDArray[np.float32]:
     """Logits (N, K) of an `onnx.ModelProto` in ONNX Runtime on the CPU."""
-    session = open_session(graph.SerializeToString(), threads=available_cpus())
-    with progress_bar(name, len(pixels)) as advance:
-        return _in_batches(lambda batch: session.run(["logits"], {"image": batch})[0], pixels, advance)
+    return graph_outputs(graph, pixels, name, ["logits"])[0]
 
 
 def logit_agreement(reference: NDArray[np.float32], logits: NDArray[np.float32]) -> dict[str, float]:
@@ -71,6 +99,24 @@ def float_gates(figures: dict[str, float]) -> list[Gate]:
         Gate("fp32", "logit difference to Keras", figures["max_logit_difference"], MAX_LOGIT_DIFFERENCE),
         Gate("fp32", "label flips to Keras", figures["flips"], 0.0),
     ]
+
+
+def score_gate(reference: NDArray[np.float32], scores: NDArray[np.float32]) -> Gate:
+    """What the float graph's outlier score (N,) must keep against Keras and NumPy, before a limit is fitted."""
+    return Gate("fp32", "outlier score off Keras", float(np.abs(scores - reference).max()), MAX_SCORE_DIFFERENCE)
+
+
+def refusal_gates(name: str, reference: Outputs, outputs: Outputs) -> list[Gate]:
+    """How few lesions a variant may refuse, and that it refuses those of the float graph; none without a score."""
+    if outputs.unsure is None or reference.unsure is None:
+        return []
+    gates = [Gate(name, "lesions refused", float(outputs.unsure.mean()), MAX_REFUSED)]
+    if outputs is not reference:
+        otherwise = float((outputs.unsure != reference.unsure).mean())
+        # Two lesions that change places at the limit are no disagreement, however few there are.
+        limit = max(MAX_REFUSED_OTHERWISE, 2 / len(outputs.unsure))
+        gates.append(Gate(name, "lesions refused unlike fp32", otherwise, limit))
+    return gates
 
 
 def variant_gates(
@@ -91,6 +137,7 @@ def variant_gates(
         Gate(name, "label flips to fp32", float((outputs.labels != reference.labels).mean()), MAX_FLIPS),
         *(Gate(name, f"{rate} lost to fp32", before[rate] - after[rate], limit) for rate, limit in limits.items()),
         Gate(name, "calibration error over fp32", after["ECE"] - before["ECE"], MAX_ECE_RISE),
+        *refusal_gates(name, reference, outputs),
     ]
 
 
@@ -139,9 +186,11 @@ def table(gates: list[Gate]) -> str:
     return "\n".join(lines)
 
 
-def _in_batches(function: Any, pixels: NDArray[np.uint8], advance: Any, size: int = 8) -> NDArray[np.float32]:
+def _in_batches(
+    function: Any, pixels: NDArray[np.uint8], advance: Any, size: int = 8
+) -> list[NDArray[np.float32]]:
     results = []
     for start in range(0, len(pixels), size):
         results.append(function(pixels[start : start + size]))
-        advance(len(results[-1]))
-    return np.concatenate(results)
+        advance(len(results[-1][0]))
+    return [np.concatenate(parts) for parts in zip(*results, strict=True)]

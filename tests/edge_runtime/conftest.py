@@ -21,6 +21,8 @@ KERNELS = {
     2: np.array([[0, 0.02], [0, -0.01], [0, -0.01]], np.float32),
     3: np.eye(3, dtype=np.float32) * np.float32(0.02),
 }
+OUTLIER_KERNEL = np.array([0, 0, 1 / 200], np.float32)
+"""Mean RGB to the outlier score: above a mean blue of 200 it is over the limit."""
 
 
 def build_graph(
@@ -33,6 +35,7 @@ def build_graph(
     logits: int | None = None,
     cam_rank: int = 3,
     without: str | None = None,
+    outlier_rank: int | None = None,
 ) -> bytes:
     """An ONNX file that keeps the bundle's contract, or breaks the part of it that an argument names."""
     onnx = pytest.importorskip("onnx")
@@ -61,6 +64,10 @@ def build_graph(
         "logits": [batch, classes if logits is None else logits],
         "cam": [batch, 2, 2] if cam_rank == 3 else [batch, 1, 2, 2],
     }
+    if outlier_rank is not None:
+        constants["outlier_kernel"] = OUTLIER_KERNEL.reshape(-1, *[1] * (outlier_rank - 1))
+        nodes.append(helper.make_node("MatMul", ["colour", "outlier_kernel"], ["outlier"]))
+        shapes["outlier"] = [batch, 1][:outlier_rank]
     graph = helper.make_graph(
         nodes,
         "mean colour",
@@ -80,15 +87,17 @@ def write_bundle(
     variants: tuple[str, ...] = ("int8", "fp32"),
     threshold: float | None = None,
     graph: bytes | None = None,
+    scored: bool = False,
 ) -> Path:
-    """Write a whole bundle; every variant holds the same graph."""
-    content = build_graph(classes) if graph is None else graph
+    """Write a whole bundle; every variant holds the same graph, with the outlier score if it is `scored`."""
+    content = build_graph(classes, outlier_rank=1 if scored else None) if graph is None else graph
     folder.mkdir(parents=True)
     entries = {}
     for name in variants:
         (folder / f"{name}.onnx").write_bytes(content)
         digest = hashlib.sha256(content).hexdigest()
-        entries[name] = Variant(f"{name}.onnx", digest, len(content), 1.0, threshold, "none")
+        limit = 1.0 if scored else None
+        entries[name] = Variant(f"{name}.onnx", digest, len(content), 1.0, threshold, "none", outlier_limit=limit)
     manifest = Manifest(CLASSES[classes], POSITIVE[classes], SIZE, "squash", entries)
     (folder / FILE_NAME).write_text(manifest.to_json(), encoding="utf-8")
     return folder
@@ -110,6 +119,12 @@ def make_bundle(tmp_path: Path) -> Callable[..., Path]:
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Classes benign and malignant (positive): P(malignant) = 1 / (1 + exp(-(2R - G - B) / 100))."""
     return write_bundle(tmp_path_factory.mktemp("two") / "bundle")
+
+
+@pytest.fixture(scope="session")
+def scored_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As `bundle`, and unsure of pictures with a mean blue above 200."""
+    return write_bundle(tmp_path_factory.mktemp("scored") / "bundle", scored=True)
 
 
 @pytest.fixture(scope="session")

@@ -264,6 +264,71 @@ def test_answer_that_is_no_number_is_an_error(
     assert predictions[1].status == "error"
 
 
+@pytest.mark.parametrize(
+    ("blue", "status"),
+    [(0, "ok"), (199, "ok"), (200, "ok"), (201, "unsure"), (255, "unsure")],
+)
+@pytest.mark.parametrize("threshold", [None, 0.0, 1.0])
+def test_picture_over_the_outlier_limit_has_probabilities_and_no_label(
+    scored_bundle: Path, paint: Paint, blue: int, status: str, threshold: float | None
+) -> None:
+    colour = (220, 120, blue)
+    classifier = Classifier(scored_bundle, threshold=threshold)
+    (prediction,) = classifier.predict([paint("a.png", colour)])
+    assert (prediction.status, prediction.error) == (status, None)
+    assert prediction.outlier == pytest.approx(blue / 200, abs=1e-5)
+    assert prediction.probabilities["malignant"] == pytest.approx(malignant(colour), abs=1e-5)
+    assert (prediction.label is None, prediction.confidence is None) == (status == "unsure",) * 2
+
+
+def test_score_belongs_to_its_picture_in_any_batch_and_after_pickling(scored_bundle: Path, paint: Paint) -> None:
+    blues = [10, 240, 60, 210, 90, 250, 120]
+    sources: list[Any] = [paint(f"{blue}.png", (90, 90, blue)) for blue in blues]
+    sources.insert(2, b"no picture")
+    classifier = pickle.loads(pickle.dumps(Classifier(scored_bundle, threads=2)))
+    for batch_size in (1, 3):
+        predictions = list(classifier.predict(sources, batch_size, cam=True))
+        scores = [prediction.outlier for prediction in predictions]
+        assert scores.pop(2) is None
+        assert scores == pytest.approx([blue / 200 for blue in blues], abs=1e-5)
+        statuses = [prediction.status for prediction in predictions]
+        assert statuses == ["ok", "unsure", "error", "ok", "unsure", "ok", "unsure", "ok"]
+        assert all(prediction.cam is not None for prediction in predictions if prediction.status != "error")
+
+
+def test_network_alone_gives_the_score_where_there_is_one(bundle: Path, scored_bundle: Path) -> None:
+    pixels = np.full((2, 32, 32, 3), BLUE, np.uint8)
+    pixels[1] = RED
+    outlier = Classifier(scored_bundle).run(pixels)["outlier"]
+    assert (outlier.shape, outlier.dtype.name) == ((2,), "float32")
+    np.testing.assert_allclose(outlier, [1.2, 0.15], atol=1e-5)
+    assert "outlier" not in Classifier(bundle).run(pixels)
+
+
+def test_bundle_without_the_score_it_speaks_of_is_refused(
+    make_bundle: Callable[..., Path], graph_bytes: Callable[..., bytes]
+) -> None:
+    with pytest.raises(LesionEdgeError, match="no float32 output 'outlier'"):
+        Classifier(make_bundle(graph=graph_bytes(), scored=True))
+
+
+def test_score_that_is_no_number_is_an_error(
+    scored_bundle: Path, monkeypatch: pytest.MonkeyPatch, paint: Paint
+) -> None:
+    """Compared with the limit, NaN would come out as a lesion."""
+    classifier = Classifier(scored_bundle)
+    outputs = {
+        "probabilities": np.array([[0.2, 0.8]] * 3, np.float32),
+        "outlier": np.array([0.5, np.nan, 1.5], np.float32),
+    }
+    monkeypatch.setattr(
+        classifier, "_session", SimpleNamespace(run=lambda names, feeds: [outputs[name] for name in names])
+    )
+    predictions = list(classifier.predict([paint("a.png", RED)] * 3, batch_size=3))
+    assert [prediction.status for prediction in predictions] == ["ok", "error", "unsure"]
+    assert predictions[1].error == "the network gave no number"
+
+
 def test_failing_device_is_one_sentence(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(names: list[str], feeds: dict[str, Any]) -> None:
         raise RuntimeError("out of\n memory")

@@ -19,7 +19,9 @@ MANIFEST = Manifest(
     image_size=180,
     resize="squash",
     variants={
-        "int8": Variant("int8.onnx", DIGEST, 1000, 1.5, 0.25, "sensitivity 0.95 on validation", {"auc": 0.9}),
+        "int8": Variant(
+            "int8.onnx", DIGEST, 1000, 1.5, 0.25, "sensitivity 0.95 on validation", {"auc": 0.9}, outlier_limit=1.1
+        ),
         "fp32": Variant("fp32.onnx", DIGEST, 4000, 1.0, None, "most probable class"),
     },
     provenance={"recipe": "robust", "licence": "© see the data's own page"},
@@ -33,6 +35,11 @@ def write(folder: Path, text: str | bytes) -> Path:
 
 def test_comes_back_as_it_was_written(tmp_path: Path) -> None:
     assert load_manifest(write(tmp_path, MANIFEST.to_json())) == MANIFEST
+
+
+def test_variant_that_knows_nothing_of_outliers_has_no_score(tmp_path: Path) -> None:
+    older = changed("variants", "int8", "outlier_limit")
+    assert load_manifest(write(tmp_path, older)).variants["int8"].outlier_limit is None
 
 
 def test_is_readable_json_with_both_versions() -> None:
@@ -96,6 +103,8 @@ DAMAGES: list[Any] = [
     pytest.param(changed("variants", "int8", "temperature", to=float("nan")), "temperature", id="temperature NaN"),
     pytest.param(changed("variants", "int8", "threshold", to=1.01), "threshold 1.01", id="threshold above 1"),
     pytest.param(changed("variants", "int8", "threshold", to=-0.1), "threshold -0.1", id="threshold below 0"),
+    pytest.param(changed("variants", "int8", "outlier_limit", to=0), "outlier_limit 0", id="no outlier limit"),
+    pytest.param(changed("variants", "int8", "outlier_limit", to="1"), "damaged", id="outlier limit as text"),
     pytest.param(changed("variants", "int8", "threshold", to="0.5"), "damaged", id="threshold as text"),
 ]
 

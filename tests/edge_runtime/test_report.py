@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from lesion_edge import Classifier, Prediction
+from lesion_edge import Classifier
 from lesion_edge.report import Report
 
 pytest.importorskip("onnxruntime")
@@ -126,12 +126,32 @@ def test_page_works_in_a_browser(page: Path, tmp_path: Path, width: int) -> None
     assert found["hidden"] == "none"
 
 
-def test_status_without_a_label_keeps_its_name(bundle: Path, paint: Callable[..., Path], tmp_path: Path) -> None:
-    """A status beside `ok` and `error` has probabilities and no label."""
-    source = str(paint("a.png", (100, 100, 100)))
-    with Report(tmp_path / "report.html", Classifier(bundle)) as report:
-        report.add(Prediction(source, None, None, {"benign": 0.5, "malignant": 0.5}))
-    assert 'data-status="' in (tmp_path / "report.html").read_text()
+def test_unsure_images_stand_apart(scored_bundle: Path, paint: Callable[..., Path], tmp_path: Path) -> None:
+    """None of them among the others, however probable; and a threshold leaves them alone."""
+    colours = {"a.png": (250, 90, 90), "b.png": (90, 90, 90), "far.png": (90, 90, 230), "odd.png": (255, 0, 220)}
+    sources = [paint(name, colour) for name, colour in colours.items()]
+    classifier = Classifier(scored_bundle)
+    with Report(tmp_path / "report.html", classifier) as report:
+        for prediction in classifier.predict(sources, cam=True):
+            report.add(prediction)
+    content = (tmp_path / "report.html").read_text()
+    assert [name for name, *_ in cards(tmp_path / "report.html")] == ["a.png", "b.png", "odd.png", "far.png"]
+    assert [label for _, label, _ in cards(tmp_path / "report.html")] == [
+        "malignant",
+        "benign",
+        "unsure",
+        "unsure",
+    ]
+    others, unsure = content.split('<h2 id="unsure">')
+    assert unsure.startswith("2 unsure: not like the lesions of the training")
+    assert (others.count('data-status="unsure"'), unsure.count('data-status="unsure"')) == (0, 2)
+    assert '<a href="#unsure">2 unsure, without a label</a>' in others
+    assert "<title>Lesion Edge: 4 images</title>" in content
+    assert "2 unsure, 1 malignant, 1 benign" in content
+
+
+def test_report_without_unsure_images_does_not_speak_of_them(page: Path) -> None:
+    assert "unsure" not in page.read_text()
 
 
 def test_failed_run_leaves_no_report(bundle: Path, tmp_path: Path) -> None:

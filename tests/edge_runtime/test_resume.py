@@ -61,6 +61,7 @@ def written(path: Path, kind: Format, predictions: list[Prediction]) -> bytes:
 PREDICTIONS = [
     *(Prediction(name, "malignant", 0.75, {"benign": 0.25, "malignant": 0.75}) for name in NAMES),
     Prediction("damaged.jpg", None, None, {}, 'broken, "really"'),
+    Prediction("cat.jpg", None, None, {"benign": 0.875, "malignant": 0.125}),
     Prediction("last.png", "benign", 0.5, {"benign": 0.5, "malignant": 0.5}),
 ]
 
@@ -70,6 +71,7 @@ def test_what_is_written_is_read_back(tmp_path: Path, kind: Format) -> None:
     content = written(tmp_path / "out", kind, PREDICTIONS)
     read = list(read_predictions(tmp_path / "out", kind, CLASSES))
     assert [prediction for prediction, _ in read] == PREDICTIONS
+    assert [prediction.status for prediction, _ in read[-3:]] == ["error", "unsure", "ok"]
     assert read[-1][1] == len(content)
 
 
@@ -151,6 +153,24 @@ def test_another_model_is_noticed(bundle: Path, tmp_path: Path) -> None:
         finished.check_model(Classifier(bundle))
     os.remove(tmp_path / "a.png")
     finished.check_model(Classifier(bundle))
+
+
+def test_unsure_rows_are_finished_and_another_model_shows_in_them(
+    bundle: Path, scored_bundle: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "in").mkdir()
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (40, 40), (100, 100, 240)).save(tmp_path / "in" / name)
+    output = tmp_path / "out.csv"
+    first = infer(tmp_path / "in", "--model", scored_bundle, "--output", output)
+    assert first.stderr == b"2 images on cpu (int8): 2 unsure\n"
+    content = output.read_bytes()
+    again = infer(tmp_path / "in", "--model", scored_bundle, "--output", output, "--resume")
+    assert (again.returncode, again.stderr) == (0, first.stderr)
+    without_score = infer(tmp_path / "in", "--model", bundle, "--output", output, "--resume")
+    assert without_score.returncode == 2
+    assert b"another model, variant or threshold" in without_score.stderr
+    assert output.read_bytes() == content
 
 
 def test_resume_without_a_file_begins_one_and_without_a_name_is_refused(

@@ -103,10 +103,43 @@ def test_bundle_without_a_self_test_is_refused(bundle: Path) -> None:
         self_test(Classifier.load(bundle))
 
 
+@pytest.mark.parametrize(
+    ("factor", "shift", "passed"),
+    [
+        pytest.param(1, 0, True, id="as it was"),
+        pytest.param(1, 0.009, True, id="within the tolerance"),
+        pytest.param(1, 0.011, False, id="the score is another"),
+        pytest.param(100, 0.2, True, id="a large score rounds more"),
+        pytest.param(100, 5, False, id="but not by a twentieth"),
+    ],
+)
+def test_outlier_score_is_tested_too(
+    scored_bundle: Path, monkeypatch: pytest.MonkeyPatch, factor: float, shift: float, passed: bool
+) -> None:
+    classifier = Classifier.load(scored_bundle)
+    outputs = [classifier.run(pixels) for pixels in selftest.golden_pixels(32, "squash")]
+    for output in outputs:
+        output["outlier"] *= factor
+    expected = {name: [output[name][0].tolist() for output in outputs] for name in ("logits", "outlier")}
+    variant = classifier.manifest.variants[classifier.variant]
+    variant.self_test.update(expected, tolerance=0.01)
+    later = iter([{**output, "outlier": output["outlier"] + np.float32(shift)} for output in outputs])
+    monkeypatch.setattr(classifier, "run", lambda pixels: next(later))
+    assert self_test(classifier).passed is passed
+
+
+def test_self_test_without_the_score_of_its_bundle_is_refused(scored_bundle: Path) -> None:
+    classifier = Classifier.load(scored_bundle)
+    logits = [classifier.run(pixels)["logits"][0].tolist() for pixels in selftest.golden_pixels(32, "squash")]
+    classifier.manifest.variants[classifier.variant].self_test.update(logits=logits, tolerance=0.01)
+    with pytest.raises(LesionEdgeError, match="another version"):
+        self_test(classifier)
+
+
 def test_command_says_the_outcome(bundle: Path, command: Callable[..., Finished]) -> None:
     finished = command("lesion-infer", "--self-test", "--model", bundle)
     assert (finished.returncode, finished.stdout) == (0, "")
-    assert finished.stderr.startswith("self-test of int8 on cpu: passed, largest |Δlogit| 0,")
+    assert finished.stderr.startswith("self-test of int8 on cpu: passed, largest difference 0,")
 
     def shift(record: dict[str, Any]) -> None:
         record["variants"]["int8"]["self_test"]["logits"][0][0] += 0.01

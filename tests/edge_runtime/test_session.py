@@ -129,6 +129,23 @@ def test_graph_that_breaks_the_contract_is_refused(
         check_signature(open_session(graph_bytes(**options)), 32, 2)
 
 
+@pytest.mark.parametrize(
+    ("rank", "reason"),
+    [
+        pytest.param(None, "no float32 output 'outlier'", id="no score"),
+        pytest.param(2, r"'outlier'.*expected \(N,\)", id="a score with columns"),
+    ],
+)
+def test_graph_without_the_score_of_its_manifest_is_refused(
+    rank: int | None, reason: str, graph_bytes: Callable[..., bytes]
+) -> None:
+    opened = open_session(graph_bytes(outlier_rank=rank))
+    check_signature(opened, 32, 2)
+    with pytest.raises(LesionEdgeError, match=reason):
+        check_signature(opened, 32, 2, outlier=True)
+    check_signature(open_session(graph_bytes(outlier_rank=1)), 32, 2, outlier=True)
+
+
 V2, V1 = "0::/app/worker\n", "9:name=systemd:/\n4:memory:/app\n2:cpu,cpuacct:/app\n"
 
 

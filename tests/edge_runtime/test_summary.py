@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from lesion_edge import Prediction
 from lesion_edge.evaluation import Evaluation
+from lesion_edge.intervals import roc_auc_interval
 from lesion_edge.summary import Summary
 
 PROBABILITIES = {"benign": 0.4, "malignant": 0.6}
@@ -50,13 +53,65 @@ def test_many_kinds_of_errors_are_cut_short() -> None:
     assert summary.table().splitlines()[-1].split() == ["and", "3", "other", "reasons"]
 
 
-def test_image_with_probabilities_and_no_label_is_no_error() -> None:
+def test_unsure_image_is_counted_and_no_error() -> None:
     summary = Summary("cpu (int8)")
-    summary.add(answered(None))
+    for prediction in [answered("benign"), answered(None), answered(None)]:
+        summary.add(prediction)
     assert not summary.errors
-    assert summary.labels.total() == 1
+    assert summary.line() == "3 images on cpu (int8): 2 unsure, 1 benign"
+
+
+# Class, probability of malignant, and label; of the unsure ones, one is malignant and ranks lowest.
+JUDGED = [
+    ("benign", 0.1, "benign"),
+    ("benign", 0.3, "benign"),
+    ("benign", 0.7, "malignant"),
+    ("benign", 0.2, None),
+    ("benign", 0.8, None),
+    ("malignant", 0.9, "malignant"),
+    ("malignant", 0.6, "malignant"),
+    ("malignant", 0.4, "benign"),
+    ("malignant", 0.05, None),
+]
+
+
+def test_unsure_images_count_where_there_are_probabilities_and_not_where_there_is_no_label() -> None:
+    reference = pytest.importorskip("sklearn.metrics")
     evaluation = Evaluation(["benign", "malignant"], "malignant")
-    evaluation.add(answered(None, "malignant/a.jpg"))
-    evaluation.add(answered("malignant", "malignant/b.jpg"))
-    assert (evaluation.without_label, evaluation.result()["images"]) == (1, 1)
-    assert "not compared: 1 images without a label" in evaluation.table()
+    for truth, p, label in JUDGED:
+        evaluation.add(Prediction(f"{truth}/a.jpg", label, None, {"benign": 1 - p, "malignant": p}))
+    result = evaluation.result()
+    answers = [(truth, label) for truth, _, label in JUDGED if label]
+    actual, labels = zip(*answers, strict=True)
+    assert result["unsure"] == [2, 1]
+    assert result["images"] == 6
+    assert result["confusion_matrix"] == reference.confusion_matrix(actual, labels).tolist()
+    assert result["sensitivity"] == pytest.approx(reference.recall_score(actual, labels, pos_label="malignant"))
+    everyone = [truth == "malignant" for truth, _, _ in JUDGED]
+    auc = reference.roc_auc_score(everyone, [p for _, p, _ in JUDGED])
+    assert result["roc_auc"] == pytest.approx(auc)
+    lines = [line.split() for line in evaluation.table().splitlines()]
+    assert lines[-4:-1] == [
+        ["truth", "\\", "label", "benign", "malignant", "unsure"],
+        ["benign", "2", "1", "2"],
+        ["malignant", "1", "2", "1"],
+    ]
+    low, high = roc_auc_interval(auc, 4, 5) or (0, 0)
+    assert next(line for line in lines if line[0] == "roc_auc")[2:] == [f"{low:.4f}", "to", f"{high:.4f}"]
+    assert " ".join(lines[-1]) == (
+        "3 unsure: in roc_auc and ece, in no other figure; with them as not found, sensitivity is 0.5000"
+    )
+
+
+def test_evaluation_of_nothing_but_unsure_images_is_undefined() -> None:
+    evaluation = Evaluation(["benign", "malignant"], "malignant")
+    evaluation.add(answered(None, "benign/a.jpg"))
+    result = evaluation.result()
+    assert (result["images"], result["accuracy"], result["unsure"]) == (0, None, [1, 0])
+    assert "1 unsure: in roc_auc and ece, in no other figure\n" in evaluation.table() + "\n"
+
+
+def test_evaluation_without_unsure_images_has_no_column_for_them() -> None:
+    evaluation = Evaluation(["benign", "malignant"], "malignant")
+    evaluation.add(answered("malignant", "malignant/a.jpg"))
+    assert "unsure" not in evaluation.table()

@@ -83,6 +83,17 @@ def test_unusable_file_gets_its_row_only_when_it_has_stopped_changing_for_long(f
     assert watcher.poll() == []
 
 
+def test_unsure_image_is_finished_at_once(folder: Path, clock: Clock) -> None:
+    watcher = Watcher([str(folder)], set(), clock)
+    path = folder / "cat.jpg"
+    path.write_bytes(b"1")
+    watcher.poll()
+    clock.sleep(SETTLED)
+    assert watcher.poll() == [str(path)]
+    assert watcher.accept(Prediction(str(path), None, None, {"benign": 0.9, "malignant": 0.1}))
+    assert watcher.poll() == []
+
+
 def test_what_is_done_vanished_or_no_image_is_passed_over(folder: Path, clock: Clock) -> None:
     for name in ("done.jpg", "gone.jpg", "notes.txt", ".hidden.jpg", "new.jpg"):
         (folder / name).write_bytes(b"1")

@@ -63,8 +63,8 @@ class Outliers:
         return float((self.score(pooled) > 1).mean())
 
     def save(self, file: Path) -> None:
-        """Write the arrays."""
-        np.savez(file, allow_pickle=False, **asdict(self))
+        """Write the arrays, and the layer they are about."""
+        np.savez(file, allow_pickle=False, layer=LAYER, **asdict(self))
 
 
 def fit_outliers(

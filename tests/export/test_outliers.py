@@ -1,0 +1,308 @@
+"""The outlier score inside the graphs says what the training's arrays say, and the device acts on it."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from lesion_edge import Classifier, LesionEdgeError
+from lesion_edge.manifest import load_manifest
+from lesion_edge.preprocess import load_pixels
+from lesion_edge.selftest import self_test
+from lesion_export import calibrate, int8, outliers, verify
+from lesion_export.convert import convert
+from lesion_export.decision import Outputs
+from lesion_export.equalize import equalize
+from lesion_export.outliers import Outliers, append_score, fit_limit, has_score, load_outliers, set_limit
+from lesion_export.prepare import prepare
+from lesion_export.quantize import quantize
+from lesion_export.run import load_run
+from lesion_export.sensitivity import residual_blocks
+
+if TYPE_CHECKING:
+    from tests.conftest import ExportedBundle, TrainedRun
+
+onnx = pytest.importorskip("onnx")
+runtime = pytest.importorskip("onnxruntime")
+pytest.importorskip("tensorflow")
+trained = pytest.importorskip("lesion_train.outliers")
+
+VARIANTS = ("fp32", "fp16", "int8")
+SIZE = 64
+
+
+@pytest.fixture(scope="module")
+def graphs(scored_export: ExportedBundle) -> dict[str, Any]:
+    """Variant to `onnx.ModelProto`."""
+    return {name: onnx.load(scored_export.folder / f"{name}.onnx") for name in VARIANTS}
+
+
+@pytest.fixture(scope="module")
+def limits(scored_export: ExportedBundle) -> dict[str, float]:
+    """Variant to the limit in the manifest."""
+    variants = load_manifest(scored_export.folder).variants
+    return {name: variant.outlier_limit or 0 for name, variant in variants.items()}
+
+
+@pytest.fixture(scope="module")
+def pixels(scored_run: TrainedRun) -> NDArray[np.uint8]:
+    """All pictures of the run and eight that are far from them, uint8 (N, S, S, 3)."""
+    split = scored_run.record["split"]
+    entries = split["train"] + split["validation"]
+    pictures = [load_pixels(scored_run.data / entry["file"], SIZE) for entry in entries]
+    return np.stack([*pictures, *others()])
+
+
+@pytest.fixture(scope="module")
+def expected(scored_run: TrainedRun, trained_model: Any, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """The score (N,) that NumPy computes from the features of Keras, before a limit is fitted."""
+    with np.load(scored_run.folder / outliers.FILE_NAME) as saved:
+        reference = trained.Outliers(**{name: saved[name] for name in saved.files if name != "layer"})
+    pooled, _ = trained.pool_and_predict(trained_model, pixels)
+    return np.asarray(reference.score(pooled))
+
+
+def others() -> list[NDArray[np.uint8]]:
+    """Blank walls, lines of a page, stripes and a checkerboard: nothing that the run has seen."""
+    y, x = np.mgrid[:SIZE, :SIZE]
+    page = np.where((y % 8 < 3) & (np.random.default_rng(0).random((SIZE, SIZE)) < 0.6), 20, 245)
+    patterns = [page, (x // 8 % 2) * 255, ((x // 4 + y // 4) % 2) * 255, x * 4, (x + y) // 8 % 2 * 200]
+    grey = [np.repeat(pattern[..., None], 3, axis=-1).astype(np.uint8) for pattern in patterns]
+    return [*grey, *(np.full((SIZE, SIZE, 3), level, np.uint8) for level in (0, 128, 255))]
+
+
+def scores(graph: Any, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    return verify.graph_outputs(graph, pixels, "score", ["outlier"])[0]
+
+
+def test_float_graph_gives_the_score_of_keras_and_numpy(
+    graphs: dict[str, Any], limits: dict[str, float], pixels: NDArray[np.uint8], expected: NDArray[np.float32]
+) -> None:
+    found = scores(graphs["fp32"], pixels)
+    assert found.shape == (len(pixels),)
+    assert np.ptp(expected) > 1
+    np.testing.assert_allclose(found * limits["fp32"], expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(("variant", "tolerance"), [("fp16", 0.01), ("int8", 0.15)])
+def test_smaller_graphs_give_nearly_the_score_of_the_float_graph(
+    variant: str, tolerance: float, graphs: dict[str, Any], pixels: NDArray[np.uint8]
+) -> None:
+    wanted, found = scores(graphs["fp32"], pixels), scores(graphs[variant], pixels)
+    assert np.abs(found - wanted).max() > 0
+    np.testing.assert_allclose(found, wanted, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_score_changes_no_other_output(
+    variant: str, graphs: dict[str, Any], exported_bundle: ExportedBundle, pixels: NDArray[np.uint8]
+) -> None:
+    """The same model exported without a score gives the same bits."""
+    without = onnx.load(exported_bundle.folder / f"{variant}.onnx")
+    assert (has_score(graphs[variant]), has_score(without)) == (True, False)
+    names = ["logits", "probabilities", "cam"]
+    for one, other in zip(
+        *(verify.graph_outputs(graph, pixels, variant, names) for graph in (graphs[variant], without)), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_no_node_of_the_score_is_quantized(graphs: dict[str, Any]) -> None:
+    graph = graphs["int8"].graph
+    writers = {name: node for node in graph.node for name in node.output}
+    of_score = [node for node in graph.node if node.name.startswith(outliers.PREFIX)]
+    assert len(of_score) == 16
+    sources = Counter(
+        writers[name].op_type
+        for node in of_score
+        for name in node.input
+        if name in writers and not writers[name].name.startswith(outliers.PREFIX)
+    )
+    assert sources == {"DequantizeLinear": 1}, "the feature map alone comes from int8"
+    types = {tensor.name: tensor.data_type for tensor in graph.initializer if tensor.name.startswith("outlier")}
+    assert {types[name] for name in types if name != "outlier_row"} == {onnx.TensorProto.FLOAT}
+
+
+def test_score_breaks_no_fusion(scored_export: ExportedBundle, tmp_path: Path) -> None:
+    """Looks at what ONNX Runtime makes of the graph on this machine, since that is what runs."""
+    options = runtime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    runtime.InferenceSession(scored_export.folder / "int8.onnx", options, providers=["CPUExecutionProvider"])
+    operators = Counter(node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node)
+    assert (operators["QLinearConv"], operators["QLinearAdd"], operators["QGemm"]) == (53, 16, 2)
+    assert not {"Conv", "Add", "FusedConv"} & set(operators)
+    assert operators["QuantizeLinear"] <= 2  # the input, and the hidden layer
+
+
+def test_evened_out_channels_leave_the_score(graphs: dict[str, Any], pixels: NDArray[np.uint8]) -> None:
+    even = equalize(graphs["fp32"], pixels[:8])
+    constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in even.graph.initializer}
+    assert np.ptp(constants[outliers.CHANNELS]) > 0.1, "the feature map was rescaled"
+    np.testing.assert_allclose(scores(even, pixels), scores(graphs["fp32"], pixels), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("blocks", [[13], [14], [13, 14], list(range(1, 17))])
+def test_blocks_in_float_leave_the_score(
+    blocks: list[int], scored_run: TrainedRun, graphs: dict[str, Any], pixels: NDArray[np.uint8]
+) -> None:
+    """The score's feature map is the output of block 13 and the input of block 14."""
+    source = load_run(scored_run.folder)
+    graph = copy.deepcopy(graphs["fp32"])
+    set_limit(graph, 1)
+    prepared = prepare(graph, int8.range_pixels(source), int8.SEED, source.folder)
+    parts = residual_blocks(prepared.rounded.graph)
+    kept = set().union(*(parts[number - 1] for number in blocks))
+    ranges = calibrate.ranges_by("min-max", prepared.histograms)
+    mixed = quantize(prepared.rounded.graph, ranges, prepared.rounded.scales, kept)
+    np.testing.assert_allclose(scores(mixed, pixels), scores(graph, pixels), rtol=0.2, atol=0.2)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_device_is_unsure_of_other_pictures_and_answers_for_lesions(
+    variant: str, scored_export: ExportedBundle, scored_run: TrainedRun
+) -> None:
+    classifier = Classifier(scored_export.folder, "cpu", variant=variant)
+    far = list(classifier.predict(others()))
+    assert [prediction.status for prediction in far] == ["unsure"] * len(far)
+    assert all(sum(prediction.probabilities.values()) == pytest.approx(1, abs=1e-5) for prediction in far)
+    files = [scored_run.data / entry["file"] for entry in scored_run.record["split"]["validation"]]
+    assert {prediction.status for prediction in classifier.predict(files)} == {"ok"}
+
+
+def test_manifest_card_and_self_test_speak_of_the_score(
+    scored_export: ExportedBundle, exported_bundle: ExportedBundle, graphs: dict[str, Any]
+) -> None:
+    card = (scored_export.folder / "MODEL_CARD.md").read_text(encoding="utf-8")
+    for name, variant in load_manifest(scored_export.folder).variants.items():
+        constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graphs[name].graph.initializer}
+        assert variant.outlier_limit == pytest.approx(float(constants[outliers.LIMIT]), rel=1e-6)
+        assert variant.metrics["unsure"] <= verify.MAX_REFUSED
+        assert (
+            f"- `{name}`: {variant.metrics['unsure']:.2%} of the validation images come out as `unsure`." in card
+        )
+        outcome = self_test(Classifier(scored_export.folder, "cpu", variant=name))
+        assert outcome.passed
+        assert len(variant.self_test["outlier"]) == len(variant.self_test["logits"])
+    assert "lesions refused unlike fp32" in card
+    older = load_manifest(exported_bundle.folder).variants
+    assert {variant.outlier_limit for variant in older.values()} == {None}
+    assert "unsure" not in (exported_bundle.folder / "MODEL_CARD.md").read_text(encoding="utf-8")
+
+
+ARRAYS = Outliers(
+    mean=np.ones(4, np.float32),
+    directions=np.eye(4, 2, dtype=np.float32),
+    weights=np.ones(2, np.float32),
+    residual=np.array(0.5, np.float32),
+    probe=np.ones(4, np.float32),
+    probe_bias=np.array(-1, np.float32),
+    layer="conv4_block6_out",
+)
+
+
+def saved(folder: Path, **changes: Any) -> Path:
+    arrays = {**vars(ARRAYS), **changes}
+    np.savez(folder / outliers.FILE_NAME, **{name: value for name, value in arrays.items() if value is not None})
+    return folder
+
+
+def test_run_without_the_file_has_no_score(tmp_path: Path) -> None:
+    assert load_outliers(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("written", "layer"),
+    [
+        pytest.param("conv3_block4_out", "conv3_block4_out", id="the layer that it names"),
+        pytest.param(None, "conv4_block6_out", id="a file that names none"),
+    ],
+)
+def test_arrays_are_read_as_they_were_written(tmp_path: Path, written: str | None, layer: str) -> None:
+    found = load_outliers(saved(tmp_path, layer=written))
+    assert found is not None
+    assert found.layer == layer
+    np.testing.assert_array_equal(found.directions, ARRAYS.directions)
+    pooled = np.array([[4, 0, 1, 9]], np.float32)  # roots less the mean: 1, -1, 0, 2
+    # Distance: 0.5 * 6 + 1 + 1; probe: 1 - 1 + 0 + 2 - 1.
+    assert found.score(pooled) == pytest.approx([5])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"probe": None}, id="an array is missing"),
+        pytest.param({"weights": np.ones(3, np.float32)}, id="arrays of different models"),
+        pytest.param({"directions": np.ones(4, np.float32)}, id="a row for a matrix"),
+        pytest.param({"mean": np.array([None] * 4)}, id="objects"),
+    ],
+)
+def test_damaged_file_is_refused_in_one_sentence(tmp_path: Path, changes: dict[str, Any]) -> None:
+    with pytest.raises(LesionEdgeError, match=r"outliers\.npz is damaged") as refusal:
+        load_outliers(saved(tmp_path, **changes))
+    assert "\n" not in str(refusal.value)
+
+
+def test_layer_that_the_model_lacks_is_refused(trained_model: Any) -> None:
+    graph = convert(trained_model, 1)
+    with pytest.raises(LesionEdgeError, match="has no layer 'conv4_block7_out'"):
+        append_score(graph, Outliers(**{**vars(ARRAYS), "layer": "conv4_block7_out"}))
+
+
+@pytest.mark.parametrize(
+    ("values", "limit"),
+    [
+        pytest.param([0.2, 0.8, 0.5], 0.808, id="few lesions: all pass, by a hair"),
+        pytest.param([3.0, *[0.5] * 65], 3.03, id="1.5 % of 66 is none"),
+        pytest.param([3.0, *[0.5] * 66], 1.75, id="of 67 it is one: half-way to the next"),
+        pytest.param([3.0, 2.0, 1.0, *[0.5] * 197], 0.75, id="three of 200"),
+    ],
+)
+def test_limit_lets_as_many_lesions_pass_as_it_should(values: list[float], limit: float) -> None:
+    shuffled = np.random.default_rng(0).permutation(np.array(values, np.float32))
+    assert fit_limit(shuffled) == pytest.approx(limit, rel=1e-6)
+    assert (shuffled > limit).mean() <= 1 - outliers.ACCEPTED
+
+
+GATES = ["lesions refused", "lesions refused unlike fp32"]
+LOGITS = np.zeros((100, 2), np.float32)
+
+
+def refusing(*indices: int, value: float = 2) -> Outputs:
+    found = np.zeros(100, np.float32)
+    found[list(indices)] = value
+    return Outputs(LOGITS, 1.0, 0.5, 1, found, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("reference", "outputs", "failed"),
+    [
+        pytest.param(refusing(1), refusing(1), [], id="the same one"),
+        pytest.param(refusing(1), refusing(1, 2), [], id="one more"),
+        pytest.param(refusing(1), refusing(2), [], id="two change places"),
+        pytest.param(refusing(1, 2), refusing(3, 4), GATES[1:], id="others altogether"),
+        pytest.param(refusing(1, 2), refusing(1, 2, 3), GATES[:1], id="too many"),
+        pytest.param(
+            refusing(),
+            refusing(1, 2, 3, value=np.nan),
+            GATES,
+            id="no numbers",
+        ),
+        pytest.param(Outputs(LOGITS, 1.0, 0.5, 1), Outputs(LOGITS, 1.0, 0.5, 1), [], id="no score"),
+    ],
+)
+def test_gates_of_refusal(reference: Outputs, outputs: Outputs, failed: list[str]) -> None:
+    gates = verify.refusal_gates("int8", reference, outputs)
+    assert [gate.name for gate in gates if not gate.passed] == failed
+    assert len(gates) == (0 if outputs.outliers is None else 2)
+
+
+def test_score_gate_measures_the_largest_difference() -> None:
+    gate = verify.score_gate(np.array([0.5, 2], np.float32), np.array([0.5, 2.5], np.float32))
+    assert (gate.value, gate.passed) == (0.5, False)
+    assert verify.score_gate(np.array([0.5], np.float32), np.array([0.505], np.float32)).passed
