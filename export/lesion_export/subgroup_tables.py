@@ -88,4 +88,6 @@ def _count(part: int, whole: int) -> str:
 
 
 def _difference(value: float | None, reference: float | None) -> str:
-    return "–" if value is None or reference is None else f"{value - reference:+.3f}"
+    if value is None or reference is None:
+        return "–"
+    return f"{round(value - reference, 3) + 0.0:+.3f}"  # which has no -0.000
