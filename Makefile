@@ -7,7 +7,7 @@ DEMO := demo
 MODEL := runs/model
 SHIPPED := edge_runtime/lesion_edge/bundle
 WEIGHTS ?= imagenet
-LICENCE := CC BY-NC 4.0 (HAM10000 and the parts of fanconic that come from it), CC0-1.0 (ISIC UDA and MSK)
+LICENCE := HAM10000 and the parts of fanconic that come from it: CC BY-NC 4.0 (non-commercial); ISIC archive (UDA, MSK): CC0
 
 .PHONY: demo model test test-portability check bench wheel clean
 

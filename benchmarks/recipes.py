@@ -27,7 +27,7 @@ from lesion_edge.preprocess import load_pixels
 from lesion_export.bootstrap import interval
 from lesion_export.decision import softmax
 from lesion_export.run import load_run
-from lesion_export.verify import keras_logits
+from lesion_train.features import predict_batches
 
 POSITIVE = "malignant"
 Row = dict[str, str]
@@ -49,6 +49,7 @@ class Recipe:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     parser.add_argument("data", type=Path, help="CSV: file,label,group,source,split")
     parser.add_argument("recipes", nargs="+", metavar="NAME=RUN,BUNDLE")
     arguments = parser.parse_args()
@@ -112,7 +113,8 @@ def answer(recipe: Recipe, files: list[Path]) -> dict[str, tuple[Any, Any]]:
     positive = manifest.class_names.index(POSITIVE)
     pixels = np.stack([load_pixels(file, manifest.image_size, manifest.resize) for file in files])
     fp32 = manifest.variants["fp32"]
-    keras = softmax(keras_logits(load_run(recipe.run).load_model(), pixels) / fp32.temperature)
+    keras = np.maximum(predict_batches(load_run(recipe.run).load_model(), pixels), np.finfo(np.float32).tiny)
+    keras = softmax(np.log(keras) / fp32.temperature)
     small = np.concatenate([int8.run(pixels[i : i + 8])["probabilities"] for i in range(0, len(pixels), 8)])
     return {
         name: (values[:, positive], decide(values, threshold, positive) == positive)
