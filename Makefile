@@ -4,8 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO := demo
+MODEL := runs/model
+SHIPPED := edge_runtime/lesion_edge/bundle
+WEIGHTS ?= imagenet
+LICENCE := HAM10000 and the parts of fanconic that come from it: CC BY-NC 4.0 (non-commercial); ISIC archive (UDA, MSK): CC0
 
-.PHONY: demo test test-portability check bench wheel clean
+.PHONY: demo model test test-portability check bench wheel clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Lesion Edge needs Python 3.11 or later: make PYTHON=python3.12 …")'
@@ -23,6 +27,18 @@ demo: $(READY)  ## generate images, train, export to int8, classify a folder the
 	$(BIN)/lesion-infer $(DEMO)/new --model $(DEMO)/bundle --evaluate --output $(DEMO)/predictions.csv
 	head -4 $(DEMO)/predictions.csv
 	@echo "images, run, bundle and predictions are in $(DEMO)/"
+	@if test -f $(SHIPPED)/manifest.json; then \
+	  echo "The same with the model that ships. It knows photographs, these are drawings: many may be refused as" \
+	    "unsure, or mistaken."; \
+	  $(BIN)/lesion-infer $(DEMO)/new --output $(DEMO)/shipped.csv; \
+	else echo "no model ships with this checkout: make model DATA=…/lesions.csv"; fi
+
+model: $(READY)  ## DATA=…/lesions.csv [WEIGHTS=FILE]: train the model that ships, export it, put it into the package
+	$(if $(DATA),,$(error make model DATA=…/lesions.csv WEIGHTS=…: which images?))
+	$(BIN)/lesion-train $(DATA) --output $(MODEL)/run --recipe robust --validation-split 0.15 --weights $(WEIGHTS) \
+	  --data-licence "$(LICENCE)" $(if $(wildcard $(MODEL)/run),--resume)
+	$(BIN)/lesion-export $(MODEL)/run --output $(MODEL)/bundle --quantize --card-notes docs/model_notes.md
+	$(BIN)/python -m lesion_export.ship $(MODEL)/bundle --output $(SHIPPED)
 
 test: $(READY)
 	$(BIN)/python -m pytest

@@ -10,30 +10,22 @@ import argparse
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
-from numpy.typing import NDArray
 
 from lesion_edge import metrics
 from lesion_edge.preprocess import load_pixels
+from lesion_export.bootstrap import interval
 from lesion_train.features import predict_batches
 
-ROUNDS = 1000
 
-
-def interval(truth: NDArray[np.bool_], score: NDArray[np.float32], groups: list[str]) -> tuple[float, float]:
-    """95 % interval of the ROC AUC, drawing lesions with replacement."""
-    rng = np.random.default_rng(0)
-    names, index = np.unique(groups, return_inverse=True)
-    members = [np.flatnonzero(index == position) for position in range(len(names))]
-    drawn = []
-    for _ in range(ROUNDS):
-        rows = np.concatenate([members[i] for i in rng.integers(len(names), size=len(names))])
-        if 0 < truth[rows].sum() < len(rows):
-            drawn.append(metrics.roc_auc(truth[rows], score[rows]))
-    low, high = np.quantile(drawn, (0.025, 0.975))
-    return float(low), float(high)
+def auc_interval(truth: Any, score: Any, groups: list[str]) -> str:
+    """95 % interval of the ROC AUC, drawing lesions with replacement; empty for too few."""
+    lesions = np.unique(groups, return_inverse=True)[1]
+    bounds = interval(lambda index: metrics.roc_auc(truth[index], score[index]), truth.astype(np.int64), lesions)
+    return f" [{bounds[0]:.3f}, {bounds[1]:.3f}]" if bounds else ""
 
 
 def main() -> None:
@@ -81,8 +73,8 @@ def main() -> None:
         truth = np.array([row["label"] == record["positive_class"] for row in part])
         cells = ["–"] * 4
         if 0 < truth.sum() < len(truth):
-            low, high = interval(truth, score, [row["group"] for row in part])
-            cells[0] = f"{metrics.roc_auc(truth, score):.4f} [{low:.3f}, {high:.3f}]"
+            bounds = auc_interval(truth, score, [row["group"] for row in part])
+            cells[0] = f"{metrics.roc_auc(truth, score):.4f}{bounds}"
             cells[3] = f"{metrics.expected_calibration_error(truth, score):.4f}"
         if truth.any():
             cells[1] = f"{(score[truth] >= threshold).mean():.4f}"

@@ -63,12 +63,14 @@ def _findings(
         here = [name for name, provider in PROVIDERS.items() if provider in runtime.get_available_providers()]
         yield "ONNX Runtime", f"{runtime.__version__} with {', '.join(here)}", True
         yield "CPUs for this process", str(available_cpus()), True
-        from lesion_edge.classifier import Classifier
+        from lesion_edge.classifier import SHIPPED_BUNDLE, Classifier
 
         classifier = Classifier.load(bundle, device, threads, variant)
     except LesionEdgeError as error:
         yield "model", str(error), False
         return
+    which = f"the one that ships, {SHIPPED_BUNDLE}" if bundle is None else str(bundle)
+    yield "bundle", f"{which}, of run {classifier.manifest.provenance.get('run', 'unknown')}", True
     yield "model", f"{classifier.variant} on {classifier.device}, {classifier.threads} threads", True
     if classifier.fallback:
         yield "device", classifier.fallback, False

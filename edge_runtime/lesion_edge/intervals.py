@@ -21,7 +21,7 @@ Z = 1.959964
 Interval = tuple[float, float]
 
 
-def wilson(hits: int, total: int) -> Interval | None:
+def wilson(hits: float, total: int) -> Interval | None:
     """Interval of a proportion (Wilson 1927, score method); None for no images."""
     if not total:
         return None

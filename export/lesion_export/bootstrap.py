@@ -13,29 +13,45 @@ if TYPE_CHECKING:
 
 RESAMPLES = 1000
 SMALLEST_CLASS = 20
-"""Images that each class needs; below it an interval would say more than is known."""
+"""Lesions that each class needs; below it an interval would say more than is known."""
 
 
-def interval(statistic: Callable[[NDArray[np.int64]], Any], truth: NDArray[np.int64], seed: int = 0) -> Any:
-    """95 % interval of a statistic, from images drawn again with replacement within each class.
+def interval(
+    statistic: Callable[[NDArray[np.int64]], Any],
+    truth: NDArray[np.int64],
+    lesions: NDArray[np.int64] | None = None,
+    seed: int = 0,
+) -> Any:
+    """95 % interval of a statistic, from lesions drawn again with replacement within each class.
 
     Args:
-        statistic: takes indices (N,) of images; gives a number, or a list of them.
+        statistic: takes indices of images; gives a number, or a list of them.
         truth: (N,) class indices.
+        lesions: (N,) numbers of the lesions; the images of one come together, since they are no more independent
+            than that. None: each image is a lesion of its own.
 
     Returns:
-        `[low, high]`, or a list of them for a list; None where a class has fewer than `SMALLEST_CLASS` images.
+        `[low, high]`, or a list of them for a list; None where a class has fewer than `SMALLEST_CLASS` lesions.
     """
-    members = [np.flatnonzero(truth == label) for label in np.unique(truth)]
-    if len(members) < 2 or min(map(len, members)) < SMALLEST_CLASS:
+    classes = _images_by_lesion(truth, np.arange(len(truth)) if lesions is None else lesions)
+    if len(classes) < 2 or min(map(len, classes)) < SMALLEST_CLASS:
         return None
     rng = np.random.default_rng(seed)
-    values = np.array(
-        [
-            statistic(np.concatenate([rng.choice(group, len(group)) for group in members]))
-            for _ in range(RESAMPLES)
-        ],
-        float,
-    )
+
+    def draw() -> NDArray[np.int64]:
+        return np.concatenate([found[i] for found in classes for i in rng.integers(len(found), size=len(found))])
+
+    values = np.array([statistic(draw()) for _ in range(RESAMPLES)], float)
     bounds = np.nanpercentile(values, (2.5, 97.5), axis=0).T
     return bounds.tolist()
+
+
+def _images_by_lesion(truth: NDArray[np.int64], lesions: NDArray[np.int64]) -> list[list[NDArray[np.int64]]]:
+    """For each class, the indices of the images of each lesion."""
+    classes = []
+    for label in np.unique(truth):
+        images = np.flatnonzero(truth == label)
+        images = images[np.argsort(lesions[images], kind="stable")]
+        _, starts = np.unique(lesions[images], return_index=True)
+        classes.append(np.split(images, starts[1:]))
+    return classes

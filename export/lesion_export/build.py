@@ -16,7 +16,8 @@ from lesion_export.decision import Outputs, decide_outputs, describe_thresholds,
 from lesion_export.half import to_half
 from lesion_export.int8 import make_int8
 from lesion_export.outliers import append_score, load_outliers, set_limit
-from lesion_export.run import read_pixels
+from lesion_export.run import lesion_numbers, read_pixels
+from lesion_export.subgroups import score_subgroups
 
 if TYPE_CHECKING:
     from lesion_export.run import Run
@@ -78,7 +79,8 @@ def build(source: Run, wanted: Wanted) -> Built:
         built.entries[name] = _describe(source, wanted, name, outputs, truth, built.graphs[name]) | {
             "metrics": {
                 **verify.logit_agreement(keras, outputs.logits),
-                **scores(outputs, truth, source.class_names),
+                **scores(outputs, truth, source.class_names, lesion_numbers(source.validation)),
+                "subgroups": score_subgroups(outputs, reference, truth, source.validation),
                 **({} if outputs.unsure is None else {"unsure": float(outputs.unsure.mean())}),
             }
         }
@@ -111,7 +113,10 @@ def _describe(
 ) -> dict[str, Any]:
     method, thresholds = "most probable class", {}
     if outputs.threshold is not None:
-        thresholds = describe_thresholds(outputs.probabilities, truth, outputs.positive, wanted.target_sensitivity)
+        lesions = lesion_numbers(source.validation)
+        thresholds = describe_thresholds(
+            outputs.probabilities, truth, outputs.positive, wanted.target_sensitivity, lesions
+        )
         method = {
             "sensitivity": f"sensitivity {wanted.target_sensitivity:g} on the validation images",
             "balanced-accuracy": "highest balanced accuracy on the validation images",

@@ -16,6 +16,7 @@ from lesion_edge.manifest import FILE_NAME, Variant
 if TYPE_CHECKING:
     from lesion_edge.manifest import Manifest
 
+CARD_NAME = "MODEL_CARD.md"
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 
@@ -43,7 +44,7 @@ def write_bundle(folder: Path, manifest: Manifest, graphs: dict[str, bytes], car
     try:
         for name, content in graphs.items():
             _write(unfinished / manifest.variants[name].file, content)
-        _write(unfinished / "MODEL_CARD.md", card.encode())
+        _write(unfinished / CARD_NAME, card.encode())
         _write(unfinished / FILE_NAME, manifest.to_json().encode())
         unfinished.chmod(0o755)
         if folder.exists():

@@ -5,21 +5,29 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lesion_export.bootstrap import SMALLEST_CLASS
+from lesion_export.subgroup_tables import subgroup_section
 
 if TYPE_CHECKING:
     from lesion_edge.manifest import Manifest, Variant
     from lesion_export.verify import Gate
 
 
-def model_card(manifest: Manifest, run: dict[str, Any], gates: list[Gate]) -> str:
-    """The text of MODEL_CARD.md."""
+def model_card(manifest: Manifest, run: dict[str, Any], gates: list[Gate], notes: str = "") -> str:
+    """The text of MODEL_CARD.md.
+
+    Args:
+        manifest: with all variants.
+        run: all of `run.json`.
+        gates: all passed.
+        notes: Markdown about this very model and its data; what stands here otherwise holds for every model.
+    """
     licence = run["data"]["licence"] or "not stated by whoever trained it"
     main = next(iter(manifest.variants))
     return f"""# Model card: {run["id"]}
 
 Classes: {", ".join(manifest.class_names)}. Class to detect: **{manifest.positive_class}**.
 
-## Use
+## Intended use
 
 For research and for support in triage of dermoscopy images. **Not a diagnosis**, and not for photographs without a
 dermatoscope, for mucosa or nails, or for people unlike those in the training images. It has not been tested in a
@@ -37,7 +45,7 @@ trained {run["created"]} with {", ".join(f"{name} {version}" for name, version i
 {len(run["split"]["train"])} training and {len(run["split"]["validation"])} validation images, digest
 `{run["data"]["digest"][:16]}…`. Licence of the images: {licence}.
 
-## Scores on the validation images
+{f"{notes.strip()}{chr(10) * 2}" if notes.strip() else ""}## Scores on the validation images
 
 {_scores(manifest.variants)}
 
@@ -51,7 +59,7 @@ Per class, `{main}`:
 |---|---|---|---|
 {chr(10).join(_class_row(name, entry) for name, entry in manifest.variants[main].metrics["classes"].items())}
 
-## Variants
+{subgroup_section(manifest.variants, manifest.positive_class)}## Variants
 
 | variant | file | MiB | temperature | threshold | chosen for |
 |---|---|---|---|---|---|
@@ -73,8 +81,8 @@ Both ways to choose the threshold, with what they reach on the validation images
 
 {chr(10).join(f"- `{v.file}`: SHA-256 `{v.sha256}`" for v in manifest.variants.values())}
 
-`lesion-infer` compares them each time it loads a graph, and `lesion-infer --self-test` proves that a device gives
-the answers recorded here.
+A copy of this bundle may hold only some of them, as its manifest says. `lesion-infer` compares them each time it
+loads a graph, and `lesion-infer --self-test` proves that a device gives the answers recorded here.
 """
 
 
@@ -89,9 +97,9 @@ def _scores(variants: dict[str, Variant]) -> str:
 
 def _notice(variant: Variant) -> str:
     if variant.metrics["intervals"]["accuracy"] is not None:
-        return "In brackets: 95 % bootstrap intervals.\n\n"
+        return "In brackets: 95 % bootstrap intervals, lesions drawn where the data name them.\n\n"
     return (
-        f"**Too few validation images for intervals**: each class needs {SMALLEST_CLASS}. "
+        f"**Too few validation images for intervals**: each class needs {SMALLEST_CLASS} lesions. "
         "Scores and threshold may be far off.\n\n"
     )
 

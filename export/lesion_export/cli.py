@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -37,6 +38,9 @@ def export(
     target_sensitivity: Annotated[
         float, typer.Option(min=0.01, max=1, help="Sensitivity that --threshold sensitivity keeps.")
     ] = 0.95,
+    card_notes: Annotated[
+        Path | None, typer.Option(help="Markdown for the model card: what you know of your data and model.")
+    ] = None,
 ) -> None:
     """Convert a run to ONNX, prove each variant against the Keras model, and write the bundle.
 
@@ -49,6 +53,7 @@ def export(
     from lesion_export.run import load_run
 
     check_output(output)
+    notes = _read_notes(card_notes) if card_notes else ""
     source = load_run(run, calibration)
     _require_tensorflow()
     from lesion_export.build import Wanted, build
@@ -70,7 +75,7 @@ def export(
         },
         provenance=_provenance(source, built, max_drop),
     )
-    write_bundle(output, manifest, built.graphs, model_card(manifest, source.record, built.gates))
+    write_bundle(output, manifest, built.graphs, model_card(manifest, source.record, built.gates, notes))
     for name, content in built.graphs.items():
         say(f"{name}: {len(content) / 2**20:.1f} MiB")
     say(f"bundle: {output}")
@@ -93,7 +98,17 @@ def _provenance(source: Run, built: Built, max_drop: float) -> dict[str, Any]:
         },
         "calibration": built.calibration,
         "max_drop": max_drop,
+        "gates": [asdict(gate) for gate in built.gates],
     }
+
+
+def _read_notes(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise LesionEdgeError(f"cannot read --card-notes {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise LesionEdgeError(f"--card-notes {path} is not text in UTF-8") from None
 
 
 def _require_tensorflow() -> None:

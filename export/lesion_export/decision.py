@@ -132,12 +132,14 @@ def describe_thresholds(
     truth: NDArray[np.int64],
     positive: int,
     target: float = TARGET_SENSITIVITY,
+    lesions: NDArray[np.int64] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Both thresholds with what they reach on the validation images.
 
     Args:
         probabilities: (N, K), of two classes.
         truth: (N,) class indices.
+        lesions: (N,) numbers of the lesions, for the intervals.
 
     Returns:
         For each of `METHODS`: `threshold`, `sensitivity` and `specificity`, each with its 95 % bootstrap interval
@@ -155,9 +157,9 @@ def describe_thresholds(
         threshold = fit(is_positive, score, target)
         entry: dict[str, Any] = {
             "threshold": threshold,
-            "threshold_interval": interval(partial(_refit, fit, is_positive, score, target), truth),
+            "threshold_interval": interval(partial(_refit, fit, is_positive, score, target), truth, lesions),
         }
-        intervals = interval(partial(rates, threshold=threshold), truth) or [None, None]
+        intervals = interval(partial(rates, threshold=threshold), truth, lesions) or [None, None]
         names = ("sensitivity", "specificity")
         for name, value, bounds in zip(names, rates(everything, threshold), intervals, strict=True):
             entry |= {name: value, f"{name}_interval": bounds}
@@ -192,7 +194,12 @@ def decide_outputs(
     return Outputs(logits, temperature, threshold, positive, outliers, limit)
 
 
-def scores(outputs: Outputs, truth: NDArray[np.int64], class_names: Sequence[str]) -> dict[str, Any]:
+def scores(
+    outputs: Outputs,
+    truth: NDArray[np.int64],
+    class_names: Sequence[str],
+    lesions: NDArray[np.int64] | None = None,
+) -> dict[str, Any]:
     """Metrics at the threshold on the validation images, overall and per class, with 95 % intervals.
 
     Returns:
@@ -211,10 +218,10 @@ def scores(outputs: Outputs, truth: NDArray[np.int64], class_names: Sequence[str
         entry: dict[str, Any] = {"images": int((truth == label).sum())}
         for rate, among in (("recall", truth == label), ("precision", labels == label)):
             entry[rate] = float(hit[among].mean()) if among.any() else None
-            entry[f"{rate}_interval"] = interval(partial(_share, among, hit), truth)
+            entry[f"{rate}_interval"] = interval(partial(_share, among, hit), truth, lesions)
         classes[name] = entry
     rates = ("accuracy", "sensitivity", "specificity", "roc_auc", "ece")
-    resampled = interval(lambda index: [part(index)[name] for name in rates], truth)
+    resampled = interval(lambda index: [part(index)[name] for name in rates], truth, lesions)
     intervals = dict(zip(rates, resampled, strict=True)) if resampled else dict.fromkeys(rates)
     return {**part(np.arange(len(truth))), "intervals": intervals, "classes": classes}
 

@@ -28,6 +28,12 @@ class Example:
     """Index into the class names."""
     sha256: str
     """Of the file when it was trained on."""
+    group: str | None = None
+    """The lesion that it shows; several images may show one."""
+    source: str | None = None
+    """The collection it comes from."""
+    diagnosis: str | None = None
+    """What the lesion is, finer than the class, as the data calls it."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +88,12 @@ def load_run(folder: Path, data: Path | None = None) -> Run:
         root = data or Path(record["data"]["root"])
         train, validation = (
             [
-                Example(root / entry["file"], names.index(entry["label"]), entry["sha256"])
+                Example(
+                    root / entry["file"],
+                    names.index(entry["label"]),
+                    entry["sha256"],
+                    *(entry.get(column) for column in ("group", "source", "diagnosis")),
+                )
                 for entry in record["split"][part]
             ]
             for part in ("train", "validation")
@@ -103,6 +114,13 @@ def load_run(folder: Path, data: Path | None = None) -> Run:
         raise LesionEdgeError(f"{folder} is not a finished run: it has no run.json") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise LesionEdgeError(f"{path} is damaged: {error!r}") from None
+
+
+def lesion_numbers(examples: list[Example]) -> NDArray[np.int64]:
+    """Number the lesions that images show, (N,); an image of no named lesion is a lesion of its own."""
+    names = [(example.group, "") if example.group else ("", str(example.file)) for example in examples]
+    known = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    return np.array([known[name] for name in names], np.int64)
 
 
 def read_pixels(run: Run, examples: list[Example]) -> NDArray[np.uint8]:

@@ -232,6 +232,16 @@ def test_wrong_argument_is_refused(bundle: Path, options: dict[str, Any], reason
         Classifier.load(**{"bundle": bundle, **options})
 
 
+def test_without_a_bundle_the_one_that_ships_is_taken(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lesion_edge.classifier.SHIPPED_BUNDLE", bundle)
+    assert Classifier.load().manifest == Classifier(bundle).manifest
+    monkeypatch.setattr("lesion_edge.classifier.SHIPPED_BUNDLE", tmp_path / "nothing")
+    with pytest.raises(LesionEdgeError, match="no model ships with this installation: name a bundle with --model"):
+        Classifier.load()
+
+
 @pytest.mark.parametrize("batch_size", [0, -1])
 def test_batch_without_pictures_is_refused(bundle: Path, batch_size: int) -> None:
     with pytest.raises(LesionEdgeError, match=f"batch size {batch_size}: at least 1"):

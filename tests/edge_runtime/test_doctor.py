@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from lesion_edge import Classifier, doctor
+from lesion_edge import Classifier, classifier, doctor
 from lesion_edge.doctor import cpu_features, examine, installed_wheels
 from lesion_edge.manifest import FILE_NAME
 from lesion_edge.selftest import golden_pixels
@@ -23,8 +23,8 @@ onnxruntime = pytest.importorskip("onnxruntime")
 def tested_bundle(make_bundle: Callable[..., Path]) -> Path:
     """A bundle with a golden self-test."""
     folder = make_bundle()
-    classifier = Classifier(folder)
-    logits = [classifier.run(pixels)["logits"][0].tolist() for pixels in golden_pixels(32, "squash")]
+    loaded = Classifier(folder)
+    logits = [loaded.run(pixels)["logits"][0].tolist() for pixels in golden_pixels(32, "squash")]
     rewrite(folder, {"logits": logits, "tolerance": 1e-3})
     return folder
 
@@ -40,8 +40,20 @@ def test_healthy_device(tested_bundle: Path, capsys: pytest.CaptureFixture[str])
     lines = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines())
     assert lines["numpy"] == importlib.metadata.version("numpy")
     assert lines["ONNX Runtime"].startswith(f"{onnxruntime.__version__} with ")
+    assert lines["bundle"] == f"{tested_bundle}, of run unknown"
     assert lines["model"] == "int8 on cpu, 1 threads"
     assert lines["self-test"].startswith("int8 on cpu: passed")
+
+
+def test_without_a_named_bundle_the_one_that_ships_is_examined(
+    tested_bundle: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(classifier, "SHIPPED_BUNDLE", tested_bundle)
+    assert examine(None, "cpu", 1, None)
+    assert f"bundle: the one that ships, {tested_bundle}, of run unknown\n" in capsys.readouterr().out
+    monkeypatch.setattr(classifier, "SHIPPED_BUNDLE", tmp_path / "nothing")
+    assert not examine(None, "cpu", 1, None)
+    assert "PROBLEM model: no model ships with this installation" in capsys.readouterr().out
 
 
 def test_wrong_answers_and_a_missing_self_test_are_problems(

@@ -120,6 +120,58 @@ def test_model_card_names_licence_gates_and_digests(exported_bundle: ExportedBun
     assert "Not a diagnosis" in card
 
 
+def test_diagnosis_source_and_notes_reach_the_bundle(
+    trained_run: TrainedRun, exported_bundle: ExportedBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, made, notes = tmp_path / "run", tmp_path / "bundle", tmp_path / "notes.md"
+    shutil.copytree(trained_run.folder, run)
+    notes.write_text("## Skin tone\n\nNot measured.\n", encoding="utf-8")
+
+    def name_lesions(record: dict[str, Any]) -> None:
+        for number, entry in enumerate(record["split"]["validation"]):
+            diagnosis = {"benign": "nv", "malignant": "mel"}[entry["label"]]
+            entry |= {"diagnosis": diagnosis, "source": "clinic", "group": f"{diagnosis} {number // 2}"}
+
+    rewrite(run, name_lesions)
+    graph = onnx.load(exported_bundle.folder / "fp32.onnx")
+    monkeypatch.setattr("lesion_export.build.convert", lambda *arguments: graph)
+    export(run, made, card_notes=notes)
+    found = load_manifest(made).variants["fp32"].metrics["subgroups"]
+    labels = [entry["label"] for entry in trained_run.record["split"]["validation"]]
+    assert {name: entry["images"] for name, entry in found["diagnosis"].items()} == {
+        "melanoma": labels.count("malignant"),
+        "nevus": labels.count("benign"),
+    }
+    assert found["source"]["clinic"]["lesions"] < len(labels)
+    card = (made / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert "\n## Skin tone\n\nNot measured.\n\n## Scores" in card
+    assert f"| melanoma | {labels.count('malignant')} |" in card
+    plain = (exported_bundle.folder / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert "Where it fails" in card
+    assert "Where it fails" not in plain
+
+
+def test_passed_gates_are_recorded(exported_bundle: ExportedBundle) -> None:
+    gates = [verify.Gate(**gate) for gate in load_manifest(exported_bundle.folder).provenance["gates"]]
+    assert {gate.variant for gate in gates} == {"fp32", "fp16", "int8"}
+    assert verify.all_passed(gates)
+    printed = {tuple(line[:39].split(maxsplit=1)) for line in exported_bundle.command.stderr.splitlines()}
+    assert {(gate.variant, gate.name) for gate in gates} <= {tuple(map(str.strip, row)) for row in printed}
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(None, "cannot read --card-notes .*: No such file"), (b"\xff\xfe", "is not text in UTF-8")],
+)
+def test_notes_that_cannot_be_read_are_refused_before_the_work(
+    content: bytes | None, reason: str, tmp_path: Path
+) -> None:
+    if content is not None:
+        (tmp_path / "notes.md").write_bytes(content)
+    with pytest.raises(LesionEdgeError, match=reason):
+        export(tmp_path / "run", tmp_path / "bundle", card_notes=tmp_path / "notes.md")
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [

@@ -226,6 +226,18 @@ def test_groups_may_come_with_a_split_that_keeps_them_together(tmp_path: Path) -
     assert [sample.group for sample in dataset.validation] == ["1", "9"]
 
 
+def test_table_tells_source_and_diagnosis_where_it_knows_them(tmp_path: Path) -> None:
+    rows = [
+        "a.jpg,benign,train,x,nv",
+        "b.jpg,malignant,train,,mel",
+        "c.jpg,benign,val,y,",
+        "d.jpg,malignant,val,,",
+    ]
+    dataset = load_dataset(write_table(tmp_path, "file,label,split,source,diagnosis", *rows), 0.2, 0)
+    known = [(sample.source, sample.diagnosis) for sample in dataset.train + dataset.validation]
+    assert known == [("x", "nv"), (None, "mel"), ("y", None), (None, None)]
+
+
 def test_table_may_have_three_classes_and_start_with_a_byte_order_mark(tmp_path: Path) -> None:
     rows = [f"{i}.jpg,{name}" for i, name in enumerate(["nevus", "melanoma", "keratosis"] * 5)]
     table = write_table(tmp_path, "file,label", *rows)

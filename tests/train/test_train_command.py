@@ -15,9 +15,10 @@ from PIL import Image
 from lesion_edge.errors import LesionEdgeError
 from lesion_edge.preprocess import load_pixels
 from lesion_train.cli import train
-from lesion_train.dataset import choose_positive, load_dataset
+from lesion_train.dataset import Sample, choose_positive, load_dataset
 from lesion_train.paper import train_paper
-from lesion_train.run import Settings
+from lesion_train.pixels import Decoded
+from lesion_train.run import Settings, describe_run
 
 if TYPE_CHECKING:
     from tests.conftest import Finished, TrainedRun
@@ -74,6 +75,23 @@ def test_split_lists_every_image_with_digest_and_label(trained_run: TrainedRun) 
     assert sorted(entry["file"] for entry in listed) == sorted(
         path.relative_to(trained_run.data).as_posix() for path in trained_run.data.rglob("*.png")
     )
+
+
+def test_record_names_lesion_source_and_diagnosis(trained_run: TrainedRun) -> None:
+    settings = Settings(**trained_run.record["settings"])
+    sample = Sample("a.jpg", 1, "lesion 7", "clinic", "mel")
+    part = Decoded([sample], np.zeros((1, 1, 1, 3), np.uint8), ["digest"], [])
+    record = describe_run(settings, Path(), ["benign", "malignant"], "malignant", {"train": part}, [], {}, {})
+    assert record["split"]["train"] == [
+        {
+            "file": "a.jpg",
+            "label": "malignant",
+            "group": "lesion 7",
+            "source": "clinic",
+            "diagnosis": "mel",
+            "sha256": "digest",
+        }
+    ]
 
 
 def test_split_is_the_one_that_the_seed_gives(trained_run: TrainedRun) -> None:

@@ -32,6 +32,8 @@ class Sample:
     """The lesion (or patient) it shows; a group never lies on both sides of a split."""
     source: str | None = None
     """The collection it comes from."""
+    diagnosis: str | None = None
+    """What the lesion is, finer than the class; the model card tells the scores of each."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,9 @@ class Dataset:
 
 
 def load_dataset(data: Path, validation_split: float, seed: int) -> Dataset:
-    """Read DATA: a folder with one sub-folder per class, or a CSV with `file,label[,group][,split][,source]`.
+    """Read DATA: a folder with one sub-folder per class, or a CSV.
+
+    The CSV has columns `file,label` and may have `group`, `split`, `source` and `diagnosis`.
 
     Raises:
         LesionEdgeError: nothing usable is there, or a group lies on both sides of the split.
@@ -132,6 +136,7 @@ def _from_csv(table: Path, validation_split: float, seed: int) -> Dataset:
             class_names.index(row["label"]),
             row.get("group") or None,
             row.get("source") or None,
+            row.get("diagnosis") or None,
         )
         for row in rows
     ]

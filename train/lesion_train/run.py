@@ -82,7 +82,14 @@ def describe_run(
         "data": {"root": str(root.resolve()), "digest": digest, "licence": settings.data_licence},
         "split": {
             name: [
-                {"file": sample.file, "label": class_names[sample.label], "group": sample.group, "sha256": sha256}
+                {
+                    "file": sample.file,
+                    "label": class_names[sample.label],
+                    "group": sample.group,
+                    "source": sample.source,
+                    "diagnosis": sample.diagnosis,
+                    "sha256": sha256,
+                }
                 for sample, sha256 in zip(part.samples, part.digests, strict=True)
             ]
             for name, part in parts.items()

@@ -1,0 +1,179 @@
+"""What the model card says of each diagnosis and each source."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lesion_edge.manifest import Manifest
+from lesion_export.bootstrap import interval
+from lesion_export.bundle import describe_variant
+from lesion_export.card import model_card
+from lesion_export.decision import Outputs, scores
+from lesion_export.run import Example, lesion_numbers
+from lesion_export.subgroups import score_subgroups
+
+# diagnosis, source, lesion, is malignant, probability in float, in int8; the threshold is 0.5.
+IMAGES = [
+    ("mel", "ham", "L1", 1, 0.9, 0.9),
+    ("mel", "ham", "L1", 1, 0.6, 0.4),
+    ("melanoma", "isic", "L2", 1, 0.2, 0.2),
+    ("bcc", "ham", None, 1, 0.7, 0.7),
+    ("nv", "ham", None, 0, 0.1, 0.1),
+    ("nevus", "isic", "L3", 0, 0.8, 0.8),
+    ("bkl", "ham", None, 0, 0.55, 0.45),
+    ("scc in situ", "ham", None, 1, 0.95, 0.95),
+    (None, "isic", None, 0, 0.3, 0.3),
+]
+EXAMPLES = [
+    Example(Path(f"{number}.jpg"), label, "", lesion, source, diagnosis)
+    for number, (diagnosis, source, lesion, label, *_) in enumerate(IMAGES)
+]
+TRUTH = np.array([image[3] for image in IMAGES])
+
+
+def outputs(column: int) -> Outputs:
+    score = np.array([image[column] for image in IMAGES])
+    return Outputs(np.log(np.stack([1 - score, score], axis=1)).astype(np.float32), 1.0, 0.5, 1)
+
+
+@pytest.fixture
+def found() -> dict[str, Any]:
+    """The subgroups of int8."""
+    return score_subgroups(outputs(5), outputs(4), TRUTH, EXAMPLES)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "images", "lesions", "missed", "false_alarms", "flipped", "sensitivity", "specificity"),
+    [
+        pytest.param("diagnosis", "melanoma", 3, 2, 2, 0, 1, 1 / 3, None, id="mel and melanoma are one"),
+        pytest.param("diagnosis", "nevus", 2, 2, 0, 1, 0, None, 1 / 2, id="nv and nevus are one"),
+        pytest.param("diagnosis", "basal cell carcinoma", 1, 1, 0, 0, 0, 1, None, id="a code in words"),
+        pytest.param("diagnosis", "benign keratosis", 1, 1, 0, 0, 1, None, 1, id="the other class, flipped"),
+        pytest.param("diagnosis", "scc in situ", 1, 1, 0, 0, 0, 1, None, id="an unknown word stays"),
+        pytest.param("diagnosis", "not stated", 1, 1, 0, 0, 0, None, 1, id="no diagnosis"),
+        pytest.param("source", "ham", 6, 5, 1, 0, 2, 3 / 4, 1, id="source of both classes"),
+        pytest.param("source", "isic", 3, 3, 1, 1, 0, 0, 1 / 2, id="another source"),
+    ],
+)
+def test_counts_and_rates(
+    column: str,
+    value: str,
+    images: int,
+    lesions: int,
+    missed: int,
+    false_alarms: int,
+    flipped: int,
+    sensitivity: float | None,
+    specificity: float | None,
+    found: dict[str, Any],
+) -> None:
+    entry = found[column][value]
+    assert (entry["images"], entry["lesions"]) == (images, lesions)
+    assert (entry["missed"], entry["false_alarms"], entry["flipped"]) == (missed, false_alarms, flipped)
+    assert entry["sensitivity"] == (None if sensitivity is None else pytest.approx(sensitivity))
+    assert entry["specificity"] == (None if specificity is None else pytest.approx(specificity))
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "members"),
+    [
+        pytest.param("source", "ham", [0, 1, 3, 4, 6, 7], id="a source by itself"),
+        pytest.param("diagnosis", "melanoma", [0, 1, 2, 4, 5, 6, 8], id="a malignant one against all benign"),
+        pytest.param("diagnosis", "nevus", [0, 1, 2, 3, 4, 5, 7], id="a benign one against all malignant"),
+    ],
+)
+def test_roc_auc_is_that_of_scikit_learn(
+    column: str, value: str, members: list[int], found: dict[str, Any]
+) -> None:
+    reference = pytest.importorskip("sklearn.metrics")
+    score = [IMAGES[index][5] for index in members]
+    entry = found[column][value]
+    assert entry["roc_auc"] == pytest.approx(reference.roc_auc_score(TRUTH[members], score))
+    low, high = entry["roc_auc_interval"]
+    assert 0 <= low < entry["roc_auc"] < high <= 1
+
+
+def test_interval_of_a_rate_counts_lesions() -> None:
+    images = [Example(Path(f"{n}.jpg"), 1, "", f"lesion {n // 4}", "clinic") for n in range(40)]
+    images += [Example(Path(f"benign {n}.jpg"), 0, "", None, "clinic") for n in range(10)]
+    score = np.repeat([0.9, 0.1, 0.9, 0.1], [32, 8, 2, 8])
+    made = Outputs(np.log(np.stack([1 - score, score], axis=1)).astype(np.float32), 1.0, 0.5, 1)
+    entry = score_subgroups(made, made, np.repeat([1, 0], [40, 10]), images)["source"]["clinic"]
+    # Wilson's interval of 8 in 10 (scipy.stats.binomtest): 10 lesions, and 10 images without a name.
+    for rate in ("sensitivity", "specificity"):
+        assert entry[rate] == pytest.approx(0.8)
+        assert entry[f"{rate}_interval"] == pytest.approx((0.490162, 0.943318), abs=1e-5)
+
+
+def test_images_of_one_lesion_are_drawn_together() -> None:
+    values = np.random.default_rng(0).normal(0, 1, 100)
+    truth = np.repeat([0, 1], 50)
+
+    def mean(repeated: int) -> Any:
+        every = np.repeat(values, repeated)
+        return interval(
+            lambda index: float(every[index].mean()),
+            np.repeat(truth, repeated),
+            np.repeat(np.arange(100), repeated),
+        )
+
+    assert mean(4) == pytest.approx(mean(1)), "copies of an image tell nothing new"
+    alone = interval(lambda index: float(np.repeat(values, 4)[index].mean()), np.repeat(truth, 4))
+    assert alone[1] - alone[0] == pytest.approx((mean(1)[1] - mean(1)[0]) / 2, rel=0.15)
+
+
+def test_lesions_are_numbered_and_an_image_without_one_stands_alone() -> None:
+    numbers = lesion_numbers(EXAMPLES).tolist()
+    assert numbers[0] == numbers[1]
+    assert len(set(numbers)) == len(EXAMPLES) - 1
+
+
+def card(examples: list[Example], notes: str = "") -> str:
+    """The card of a bundle with int8 and fp32."""
+    variants = {}
+    for name, column in (("int8", 5), ("fp32", 4)):
+        made = outputs(column)
+        figures = scores(made, TRUTH, ("benign", "malignant"), lesion_numbers(examples))
+        figures["subgroups"] = score_subgroups(made, outputs(4), TRUTH, examples)
+        variants[name] = describe_variant(
+            name, b"", temperature=1.0, threshold=0.5, threshold_method="", metrics=figures
+        )
+    manifest = Manifest(("benign", "malignant"), "malignant", 64, "squash", variants)
+    run = {
+        "id": "run",
+        "created": "today",
+        "settings": {"recipe": "paper"},
+        "versions": {},
+        "data": {"licence": None, "digest": ""},
+        "split": {"train": [], "validation": []},
+    }
+    return model_card(manifest, run, [], notes)
+
+
+def test_card_tells_what_is_missed_and_what_int8_changes() -> None:
+    text = card(EXAMPLES)
+    lines = [line for line in text.splitlines() if line.startswith(("| melanoma", "| int8 | melanoma", "| ham"))]
+    scored, source, changed = lines
+    assert scored.startswith("| melanoma | 3 | 2 | 0.333 [")
+    assert " | 2 of 3 | – | – | " in scored
+    assert " | 1 of 4 | 1.000 [" in source
+    assert changed.endswith(" | -0.333 | – | 1 of 3 |")
+    assert "| fp32 | melanoma" not in text
+
+
+def test_card_without_such_columns_has_no_such_tables() -> None:
+    text = card([replace(example, source=None, diagnosis=None) for example in EXAMPLES])
+    assert "Where it fails" not in text
+    assert "not stated |" not in text
+    assert "Where it fails" in card(EXAMPLES)
+
+
+def test_notes_stand_in_the_card_as_they_are() -> None:
+    notes = "## Skin tone\n\nNot measured.\n"
+    before, after = card(EXAMPLES).split("## Scores")
+    assert card(EXAMPLES, notes) == f"{before}{notes}\n## Scores{after}"
