@@ -63,14 +63,14 @@ def rotate(image: Image.Image, rng: np.random.Generator) -> Image.Image:
 
 def shift_colours(values: NDArray[np.float32], rng: np.random.Generator) -> NDArray[Any]:
     """Another camera: white balance, brightness, contrast, saturation and gamma; float32 (H, W, 3), 0 to 255."""
-    if rng.random() < 0.15:
+    if rng.random() < 0.25:
         return values
-    saturation = np.float32(rng.uniform(0.6, 1.4))
+    saturation = np.float32(rng.uniform(0.7, 1.3))
     grey = values @ np.array([0.299, 0.587, 0.114], np.float32)
     values = grey[..., None] + saturation * (values - grey[..., None])
-    balance = np.exp(rng.uniform(-0.12, 0.12, 3)).astype(np.float32)
+    balance = np.exp(rng.uniform(-0.1, 0.1, 3)).astype(np.float32)
     mean = values.mean(dtype=np.float32)
-    contrast, brightness = np.float32(rng.uniform(0.7, 1.3)), np.float32(rng.uniform(0.7, 1.3))
+    contrast, brightness = np.float32(rng.uniform(0.75, 1.25)), np.float32(rng.uniform(0.75, 1.25))
     values = ((values - mean) * contrast + mean * brightness) * balance
     gamma = rng.uniform(0.8, 1.25)
     table = (255 * (np.arange(256, dtype=np.float32) / 255) ** gamma).astype(np.float32)
@@ -79,7 +79,7 @@ def shift_colours(values: NDArray[np.float32], rng: np.random.Generator) -> NDAr
 
 def light_unevenly(values: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:
     """A brightness gradient across the picture and, sometimes, the dark surround of a dermatoscope."""
-    if rng.random() < 0.6:
+    if rng.random() < 0.7:
         return values
     height, width = values.shape[:2]
     y, x = np.ogrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
@@ -93,15 +93,15 @@ def light_unevenly(values: NDArray[Any], rng: np.random.Generator) -> NDArray[An
 def degrade(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     """Lose detail: a lower resolution, blur, noise and JPEG compression, in that order."""
     size = image.size
-    if rng.random() < 0.4:
+    if rng.random() < 0.3:
         smaller = round(size[0] * rng.uniform(0.4, 1))
         image = image.resize((smaller, smaller), Image.Resampling.BILINEAR)
-    if rng.random() < 0.2:
+    if rng.random() < 0.15:
         image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 1.5)))
-    if rng.random() < 0.2:
+    if rng.random() < 0.15:
         noise = rng.normal(0, rng.uniform(1, 8), (*image.size[::-1], 3))
         image = Image.fromarray(np.clip(np.asarray(image) + noise, 0, 255).astype(np.uint8))
-    if rng.random() < 0.6:
+    if rng.random() < 0.4:
         stream = io.BytesIO()
         image.save(stream, "JPEG", quality=int(rng.integers(15, 95)))
         image = Image.open(stream).convert("RGB")

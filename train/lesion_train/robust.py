@@ -49,16 +49,16 @@ BATCH_SIZE = 64
 STORED_SIDE = 200
 """Training pictures are kept at this size, pixels, for crops to come out of."""
 HEAD_EPOCHS, HEAD_RATE = 3, 0.001
-SIZES = (0.7, 0.9)
+SIZES = (0.9,)
 """Side of the pictures in each fine-tuned stage, as a part of the image size.
 
 Crops show lesions larger than whole pictures do; with the last stage a little smaller than what is judged, both
 show them alike (Touvron et al. 2019, arXiv:1906.06423)."""
-EPOCH_VIEWS = (18000, 4000)
+EPOCH_VIEWS = (15000,)
 """Pictures drawn for one epoch of each fine-tuned stage."""
-FIRST_LAYERS = ("conv1_conv", "conv1_conv")
+FIRST_LAYERS = ("conv4_block1_1_conv",)
 """Where the learning part of the base begins in each fine-tuned stage."""
-RATES = ((2e-4, 3e-5), (3e-5, 3e-7))
+RATES = ((1.5e-4, 1e-6),)
 """Highest learning rate and that at the end of each fine-tuned stage."""
 WARM_UP = 0.05
 """Part of a stage in which the learning rate rises from a tenth of the highest."""
