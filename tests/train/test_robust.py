@@ -37,10 +37,10 @@ def resumed(
     settings = dataclasses.replace(SETTINGS, data=str(folder / "images"))
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {
-            "SIZES": (1.0,),
-            "EPOCH_VIEWS": (40,),
-            "RATES": ((1e-4, 1e-5),),
-            "FIRST_LAYERS": ("conv5_block3_1_conv",),
+            "SIZE": 1,
+            "EPOCH_VIEWS": 40,
+            "RATES": (1e-4, 1e-5),
+            "FIRST_LAYER": "conv5_block3_1_conv",
             "HEAD_EPOCHS": 3,
         }.items():
             patch.setattr(robust, name, value)

@@ -1,6 +1,6 @@
 """The robust recipe: for images of clinics and cameras that are not in the training data.
 
-All of ResNet50 learns, on balanced draws of strongly varied pictures, first small and then at full size.
+Most of ResNet50 learns, on balanced draws of strongly varied pictures.
 The ingredients: `sampling` (what is drawn), `augment` (how it is varied), and the constants below.
 """
 
@@ -49,22 +49,22 @@ BATCH_SIZE = 64
 STORED_SIDE = 200
 """Training pictures are kept at this size, pixels, for crops to come out of."""
 HEAD_EPOCHS, HEAD_RATE = 3, 0.001
-SIZES = (0.9,)
-"""Side of the pictures in each fine-tuned stage, as a part of the image size.
+SIZE = 0.9
+"""Side of the pictures while the base learns, as a part of the image size.
 
-Crops show lesions larger than whole pictures do; with the last stage a little smaller than what is judged, both
-show them alike (Touvron et al. 2019, arXiv:1906.06423)."""
-EPOCH_VIEWS = (15000,)
-"""Pictures drawn for one epoch of each fine-tuned stage."""
-FIRST_LAYERS = ("conv4_block1_1_conv",)
-"""Where the learning part of the base begins in each fine-tuned stage."""
-RATES = ((1.5e-4, 1e-6),)
-"""Highest learning rate and that at the end of each fine-tuned stage."""
+Crops show lesions larger than whole pictures do; at a size a little smaller than what is judged, both show them
+alike (Touvron et al. 2019, arXiv:1906.06423)."""
+EPOCH_VIEWS = 15000
+"""Pictures drawn for one epoch."""
+FIRST_LAYER = "conv4_block1_1_conv"
+"""Where the learning part of the base begins: 94 % of its weights."""
+RATES = (1.5e-4, 1e-6)
+"""Highest learning rate and that at the end."""
 WARM_UP = 0.05
-"""Part of a stage in which the learning rate rises from a tenth of the highest."""
+"""Part of the training in which the learning rate rises from a tenth of the highest."""
 WEIGHT_DECAY = 1e-4
 AVERAGED = 0.05
-"""Part of a stage that the running average of the weights goes back over."""
+"""Part of the training that the running average of the weights goes back over."""
 STEP_COST = 5
 """A training step to a forward pass in time, with its views made: measured on two cores in bfloat16."""
 STRIDE = 32
@@ -89,43 +89,39 @@ def train_robust(settings: Settings, work: Path) -> Trained:
     positive = names.index(positive_class)
     labels = {name: np.array([sample.label for sample in part.samples]) for name, part in parts.items()}
     weights = draw_weights(parts["train"].samples)
-    sizes = [settings.image_size if part == 1 else _whole_strides(part * settings.image_size) for part in SIZES]
-    sources = [
-        Views(parts["train"].pixels, labels["train"], weights, size, count)
-        for size, count in zip(sizes, EPOCH_VIEWS, strict=True)
-    ]
-    watched = [Examples(shrink(parts["validation"].pixels, size), labels["validation"]) for size in sizes]
+    size = settings.image_size if SIZE == 1 else _whole_strides(SIZE * settings.image_size)
+    source = Views(parts["train"].pixels, labels["train"], weights, size, EPOCH_VIEWS)
+    watched = Examples(shrink(parts["validation"].pixels, size), labels["validation"])
 
     model = build_learning_model(settings, len(names), parts["train"])
     progress = Progress.load(work / "progress.npz")
     if not progress.stage:
-        say(f"fine-tuning takes about {estimate_minutes(model, sources, watched, settings.epochs):.0f} minutes")
+        say(f"fine-tuning takes about {estimate_minutes(model, source, watched, settings.epochs):.0f} minutes")
     with timed(seconds, "frozen stage"):
         freeze_base(model)
-        pooled = compute_head_features(model, sources[0], watched[0], settings, parts, work)
+        pooled = compute_head_features(model, source, watched, settings, parts, work)
         head = compile_model(rest_of_model(model, after="avg_pool"), (HEAD_RATE, HEAD_RATE), 1)
         stage = Stage(
             "frozen", head, pooled["train"], pooled["validation"], HEAD_EPOCHS, BATCH_SIZE, positive=positive
         )
         fit_stage(stage, progress, settings.seed)
 
-    for source, examples, first, rates in zip(sources, watched, FIRST_LAYERS, RATES, strict=True):
-        name = f"fine-tuned at {source.size}"
-        with timed(seconds, name):
-            unfreeze_final_layers(model, first)
-            compile_model(model, rates, settings.epochs * -(-source.count // BATCH_SIZE))
-            stage = Stage(
-                name,
-                model,
-                source,
-                examples,
-                settings.epochs,
-                BATCH_SIZE,
-                averaged=True,
-                positive=positive,
-                best_by="val_auc",
-            )
-            fit_stage(stage, progress, settings.seed)
+    with timed(seconds, "fine-tuned stage"):
+        unfreeze_final_layers(model, FIRST_LAYER)
+        compile_model(model, RATES, settings.epochs * -(-source.count // BATCH_SIZE))
+        name = f"fine-tuned at {size}"
+        stage = Stage(
+            name,
+            model,
+            source,
+            watched,
+            settings.epochs,
+            BATCH_SIZE,
+            averaged=True,
+            positive=positive,
+            best_by="val_auc",
+        )
+        fit_stage(stage, progress, settings.seed)
 
     with timed(seconds, "judging"):
         # The same weights in float32 and at one size: what the exporter takes.
@@ -189,15 +185,14 @@ def compile_model(model: Any, rates: tuple[float, float], steps: int) -> Any:
     return model
 
 
-def estimate_minutes(model: Any, sources: list[Views], watched: list[Examples], epochs: int) -> float:
-    """Time one forward pass, and take the rest from it; all goes with the number of pixels."""
-    batch = np.zeros((BATCH_SIZE, sources[0].size, sources[0].size, 3), np.float32)
+def estimate_minutes(model: Any, source: Views, watched: Examples, epochs: int) -> float:
+    """Time one forward pass, and take the rest from it."""
+    batch = np.zeros((BATCH_SIZE, source.size, source.size, 3), np.float32)
     model.predict_on_batch(batch)
     start = time.perf_counter()
     model.predict_on_batch(batch)
-    per_pixel = (time.perf_counter() - start) / batch[..., 0].size
-    forward = sum((STEP_COST * s.count + len(w.labels)) * s.size**2 for s, w in zip(sources, watched, strict=True))
-    return epochs * forward * per_pixel / 60
+    forward = (time.perf_counter() - start) / BATCH_SIZE
+    return epochs * (STEP_COST * source.count + len(watched.labels)) * forward / 60
 
 
 def _whole_strides(size: float) -> int:
