@@ -79,6 +79,22 @@ def test_watched_auc_is_that_of_the_positive_class(resumed: tuple[list[dict[str,
     assert trained.history[-1]["val_auc"] == pytest.approx(metrics.roc_auc(truth, score), abs=0.1)
 
 
+def test_probabilities_are_corrected_for_classes_drawn_more_often_than_they_are() -> None:
+    """Bayes' rule: odds that hold where classes are even, times the odds of the classes as they are."""
+    labels = np.array([0] * 6 + [1] * 2)
+    weights = np.where(labels == 1, 0.25, 1 / 12)
+    inputs = keras.Input((3,))
+    logits = keras.layers.Dense(2, name="logits")(inputs)
+    model = keras.Model(inputs, keras.layers.Softmax()(logits))
+    pictures = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
+    even = model.predict(pictures, verbose=0)
+    robust.undo_balancing(model, labels, weights)
+    corrected = model.predict(pictures, verbose=0)
+    np.testing.assert_allclose(
+        corrected[:, 1] / corrected[:, 0], even[:, 1] / even[:, 0] * (2 / 8) / (6 / 8), rtol=1e-5
+    )
+
+
 def test_views_of_an_epoch_repeat_and_follow_the_weights() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (4, 40, 40, 3), np.uint8)
     source = Views(pixels, np.array([0, 0, 1, 1]), np.array([0.5, 0, 0.5, 0]), 24, 30)

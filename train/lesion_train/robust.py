@@ -42,6 +42,8 @@ from lesion_train.views import Views, shrink
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
     from lesion_train.pixels import Decoded
 
 EPOCHS = 8
@@ -127,6 +129,7 @@ def train_robust(settings: Settings, work: Path) -> Trained:
         # The same weights in float32 and at one size: what the exporter takes.
         finished = build_model(settings.image_size, len(names), "none", HIDDEN_UNITS)
         unfold_norms(model, finished)
+        undo_balancing(finished, labels["train"], weights)
         features, probabilities = pool_and_predict(finished, parts["validation"].pixels)
     with timed(seconds, "outliers"):
         outliers = fit_outliers(finished, parts["train"].pixels, features, settings.image_size, settings.seed)
@@ -183,6 +186,21 @@ def compile_model(model: Any, rates: tuple[float, float], steps: int) -> Any:
     optimizer = keras.optimizers.AdamW(rate, weight_decay=WEIGHT_DECAY, use_ema=True, ema_momentum=momentum)
     model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
     return model
+
+
+def undo_balancing(model: Any, labels: NDArray[np.int64], weights: NDArray[np.float64]) -> None:
+    """Let probabilities be those of the classes as common as they are, not as often as they were drawn.
+
+    Adds the logarithm of the ratio to the logits' bias (Elkan 2001, "The foundations of cost-sensitive learning").
+
+    Args:
+        labels: (N,), class indices of the training pictures.
+        weights: (N,), how likely each was drawn; they sum to 1.
+    """
+    logits = model.get_layer("logits")
+    kernel, bias = logits.get_weights()
+    common = np.bincount(labels) / len(labels)
+    logits.set_weights([kernel, bias + np.log(common / np.bincount(labels, weights))])
 
 
 def estimate_minutes(model: Any, source: Views, watched: Examples, epochs: int) -> float:
