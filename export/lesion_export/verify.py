@@ -68,7 +68,9 @@ def keras_outputs(model: Any, pixels: NDArray[np.uint8], layers: Sequence[str] =
         image, [x, *(keras.layers.GlobalAveragePooling2D()(feature_map) for feature_map in maps)]
     )
     with progress_bar("Keras", len(pixels)) as advance:
-        return _in_batches(lambda batch: outputs.predict_on_batch(batch.astype(np.float32)), pixels, advance)
+        return _in_batches(
+            lambda batch: keras.tree.flatten(outputs.predict_on_batch(batch.astype(np.float32))), pixels, advance
+        )
 
 
 def graph_outputs(
