@@ -17,7 +17,7 @@ def simplify(graph: Any) -> None:
 
 
 def _fold_batch_norm(graph: Any) -> None:
-    """Fold `Conv → Mul → Add` with constants into `Conv`: the converter keeps them after a bias."""
+    """Fold `Conv → Mul → Add` with constants into `Conv`: the converter keeps them after a bias, but for zeros."""
     from onnx import numpy_helper
 
     constants = {tensor.name: tensor for tensor in graph.initializer}
@@ -37,16 +37,17 @@ def _fold_batch_norm(graph: Any) -> None:
 
     for convolution in [node for node in graph.node if node.op_type == "Conv"]:
         scaled = constant_after(convolution, "Mul")
-        shifted = constant_after(scaled[0], "Add") if scaled else None
-        if scaled is None or shifted is None:
+        if scaled is None:
             continue
-        (multiply, scale), (add, shift) = scaled, shifted
+        multiply, scale = scaled
+        last, shift = constant_after(multiply, "Add") or (multiply, np.float32(0))
         kernel, bias = (numpy_helper.to_array(constants[name]) for name in convolution.input[1:])
         replace(convolution.input[1], kernel * scale[:, None, None, None])
         replace(convolution.input[2], bias * scale + shift)
-        convolution.output[0] = add.output[0]
+        convolution.output[0] = last.output[0]
         graph.node.remove(multiply)
-        graph.node.remove(add)
+        if last is not multiply:
+            graph.node.remove(last)
 
 
 def _fold_pool_padding(graph: Any) -> None:

@@ -21,8 +21,13 @@ KERNEL = RNG.normal(size=(4, 3, 3, 3)).astype(np.float32)
 BIAS, SCALE, SHIFT = (RNG.normal(size=4).astype(np.float32) for _ in range(3))
 
 
-def build(*, before_pad: str = "Relu", after_pad: str = "MaxPool", residual: bool = False) -> Any:
-    """`Conv → Mul → Add → Relu → Pad → MaxPool`, as the converter leaves the start of ResNet50."""
+def build(
+    *, before_pad: str = "Relu", after_pad: str = "MaxPool", residual: bool = False, shifts: bool = True
+) -> Any:
+    """`Conv → Mul → Add → Relu → Pad → MaxPool`, as the converter leaves the start of ResNet50.
+
+    It leaves `Add` out where all shifts are zero.
+    """
     node = onnx.helper.make_node
     constants = {
         "kernel": KERNEL,
@@ -36,10 +41,12 @@ def build(*, before_pad: str = "Relu", after_pad: str = "MaxPool", residual: boo
         node("Conv", ["image", "kernel", "bias"], ["convolved"], kernel_shape=[3, 3]),
         node("Mul", ["convolved", "scale"], ["scaled"]),
         node("Add", ["scaled", "convolved" if residual else "shift"], ["shifted"]),
-        node(before_pad, ["shifted"], ["active"]),
+        node(before_pad, ["shifted" if shifts else "scaled"], ["active"]),
         node("Pad", ["active", "pads"], ["padded"]),
         node(after_pad, ["padded"], ["pooled"], kernel_shape=[3, 3], strides=[2, 2], auto_pad="VALID"),
     ]
+    if not shifts:
+        del nodes[2], constants["shift"]
     float32 = onnx.TensorProto.FLOAT
     graph = onnx.helper.make_graph(
         nodes,
@@ -60,8 +67,9 @@ def operators(model: Any) -> list[str]:
     return [node.op_type for node in model.graph.node]
 
 
-def test_normalisation_and_padding_are_folded_and_the_numbers_stay() -> None:
-    model = build()
+@pytest.mark.parametrize("shifts", [True, False])
+def test_normalisation_and_padding_are_folded_and_the_numbers_stay(shifts: bool) -> None:
+    model = build(shifts=shifts)
     simplified = copy.deepcopy(model)
     simplify(simplified.graph)
     assert operators(simplified) == ["Conv", "Relu", "MaxPool"]
