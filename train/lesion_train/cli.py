@@ -24,7 +24,7 @@ def train(
         Path,
         typer.Argument(
             metavar="DATA",
-            help="Folder with one sub-folder per class, or CSV: file,label[,group][,split][,source].",
+            help="Folder with one sub-folder per class, or CSV: file,label[,group][,split][,source][,diagnosis].",
         ),
     ],
     output: Annotated[Path, typer.Option(help="Run folder to write.")],
