@@ -61,25 +61,29 @@ def test_reframing_keeps_at_least_the_smallest_part(monkeypatch: pytest.MonkeyPa
     assert max(shares) > 0.95
 
 
-CHANGES: list[tuple[str, Callable[[Any, np.random.Generator], Any], bool]] = [
-    ("colours", augment.shift_colours, True),
-    ("light", augment.light_unevenly, True),
-    ("rotation", augment.rotate, False),
-    ("degrading", augment.degrade, False),
+CHANGES: list[tuple[str, Callable[[Any, np.random.Generator], Any], bool, float]] = [
+    ("colours", augment.shift_colours, True, 0.6),
+    ("light", augment.light_unevenly, True, 0.2),
+    ("rotation", augment.rotate, False, 0.6),
+    ("degrading", augment.degrade, False, 0.5),
 ]
 
 
-@pytest.mark.parametrize(("name", "change", "on_values"), CHANGES, ids=[name for name, *_ in CHANGES])
+@pytest.mark.parametrize(("name", "change", "on_values", "share"), CHANGES, ids=[name for name, *_ in CHANGES])
 def test_each_change_happens_often_and_keeps_the_shape(
-    name: str, change: Callable[[Any, np.random.Generator], Any], on_values: bool, picture: NDArray[np.uint8]
+    name: str,
+    change: Callable[[Any, np.random.Generator], Any],
+    on_values: bool,
+    share: float,
+    picture: NDArray[np.uint8],
 ) -> None:
     before: Any = picture.astype(np.float32) if on_values else Image.fromarray(picture)
     changed = 0
-    for seed in range(40):
+    for seed in range(100):
         after = np.asarray(change(before, np.random.default_rng(seed)))
         assert after.shape == picture.shape
         changed += not np.array_equal(after, np.asarray(before))
-    assert changed >= 12
+    assert 100 * share <= changed < 100
 
 
 def test_degrading_loses_detail_sometimes_much_of_it() -> None:
