@@ -88,7 +88,7 @@ def fold_norms(model: Any) -> Any:
 
     Every step spares two passes over every feature map, which is where a CPU spends its time. The normalisation's
     scale is applied to the kernel in each step, so that the kernels learn at the pace they would have had: those
-    of conv1 are two hundred times smaller with it, and steps of the usual size would wipe them out.
+    of conv1 are fifty times smaller with it, and steps of the usual size would wipe them out.
     """
     import keras
     from keras.applications import resnet50
