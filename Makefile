@@ -19,10 +19,10 @@ $(READY): pyproject.toml constraints.txt
 
 demo: $(READY)  ## generate images, train, export to int8, classify a folder the training never saw
 	rm -rf $(DEMO)
-	$(BIN)/python -m lesion_train.synthetic $(DEMO)/images --per-class 500 --seed 1
+	$(BIN)/python -m lesion_train.synthetic $(DEMO)/images --per-class 800 --seed 1
 	$(BIN)/python -m lesion_train.synthetic $(DEMO)/new --per-class 100 --seed 2
-	$(BIN)/lesion-train $(DEMO)/images --output $(DEMO)/run --weights none --image-size 96 --epochs 7 \
-	  --validation-split 0.4
+	$(BIN)/lesion-train $(DEMO)/images --output $(DEMO)/run --weights none --image-size 96 --epochs 6 \
+	  --validation-split 0.25
 	$(BIN)/lesion-export $(DEMO)/run --output $(DEMO)/bundle --quantize
 	$(BIN)/lesion-infer $(DEMO)/new --model $(DEMO)/bundle --evaluate --output $(DEMO)/predictions.csv
 	head -4 $(DEMO)/predictions.csv

@@ -118,14 +118,14 @@ def _border(rng: np.random.Generator, malignant: bool) -> NDArray[np.float64]:
     """Lesion radius at 361 angles over a full turn, scaled to enclose the area of a unit disc."""
     angle = np.linspace(0, 2 * np.pi, 361)
     radius = np.ones_like(angle)
-    irregularity = rng.uniform(0.10, 0.24) if malignant else rng.uniform(0.0, 0.04)
+    irregularity = rng.uniform(0.16, 0.30) if malignant else rng.uniform(0.0, 0.04)
     for order in range(1, 10):
         wave = np.cos(order * angle + rng.uniform(0, 2 * np.pi))
         radius += irregularity * rng.standard_normal() / order**0.8 * wave
     for _ in range(int(rng.integers(1, 4)) if malignant else 0):
         from_notch = np.abs((angle - rng.uniform(0, 2 * np.pi) + np.pi) % (2 * np.pi) - np.pi)
         radius -= rng.uniform(0.1, 0.4) * np.exp(-((from_notch / rng.uniform(0.1, 0.3)) ** 2))
-    radius = np.clip(radius, 0.4, 1.6)
+    radius = np.clip(radius, 0.4, 1.3)
     return np.asarray(radius / np.sqrt(np.mean(radius**2)))
 
 
@@ -146,15 +146,15 @@ def _density(rng: np.random.Generator, across: Plane, down: Plane, radius: float
 
 
 def _pigment(rng: np.random.Generator, height: int, width: int, radius: float, malignant: bool) -> Plane:
-    """Lesion colour at every pixel, RGB: one brown, or patches of three to five colours."""
+    """Lesion colour at every pixel, RGB: one brown, or patches of four or five colours."""
     brown = _blend(BROWN, rng.uniform(0, 0.8))
     mottle = 0.6 * _noise(rng, height, width, max(2.5, radius / 12)) + 0.4 * _noise(rng, height, width, radius / 4)
     shading = 1 + rng.uniform(0.05, 0.22) * mottle[..., None]
     if not malignant:
         return brown * shading
     others = np.array([_blend(BROWN, rng.uniform(0.5, 1)), BLACK, BLUE_GREY, RED, WHITE])
-    colours = np.array([brown, *others[rng.permutation(5)[: rng.integers(2, 5)]]])
-    cell, contrast = radius * rng.uniform(0.4, 0.9), rng.uniform(2.5, 5)
+    colours = np.array([brown, *others[rng.permutation(5)[: rng.integers(3, 5)]]])
+    cell, contrast = radius * rng.uniform(0.4, 0.9), rng.uniform(3.5, 6)
     shares = np.exp([contrast * _noise(rng, height, width, cell) for _ in colours])
     return np.asarray(np.tensordot(shares / shares.sum(axis=0), colours, axes=(0, 0)) * shading)
 
