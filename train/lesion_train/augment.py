@@ -14,12 +14,18 @@ from PIL import Image, ImageFilter
 
 Picture = NDArray[np.uint8]
 
-MIN_AREA = 0.3
+MIN_AREA = 0.2
 """Smallest part of a picture that a crop keeps."""
-MAX_STRETCH = 1.4
+MAX_STRETCH = 1.6
 """Widest change of the aspect ratio: from a centre-cropped to a squashed 4:3 picture, and a little more."""
-WHOLE = 0.3
+WHOLE = 0.2
 """How often the whole picture is kept."""
+SATURATION = (0.4, 1.6)
+CONTRAST = (0.6, 1.4)
+BRIGHTNESS = (0.65, 1.35)
+GAMMA = (0.65, 1.5)
+BALANCE = 0.2
+"""Widest change of a colour channel, as the logarithm of its factor."""
 
 
 def augment(picture: Picture, size: int, rng: np.random.Generator) -> Picture:
@@ -63,16 +69,16 @@ def rotate(image: Image.Image, rng: np.random.Generator) -> Image.Image:
 
 def shift_colours(values: NDArray[np.float32], rng: np.random.Generator) -> NDArray[Any]:
     """Another camera: white balance, brightness, contrast, saturation and gamma; float32 (H, W, 3), 0 to 255."""
-    if rng.random() < 0.25:
+    if rng.random() < 0.1:
         return values
-    saturation = np.float32(rng.uniform(0.7, 1.3))
+    saturation = np.float32(rng.uniform(*SATURATION))
     grey = values @ np.array([0.299, 0.587, 0.114], np.float32)
     values = grey[..., None] + saturation * (values - grey[..., None])
-    balance = np.exp(rng.uniform(-0.1, 0.1, 3)).astype(np.float32)
+    balance = np.exp(rng.uniform(-BALANCE, BALANCE, 3)).astype(np.float32)
     mean = values.mean(dtype=np.float32)
-    contrast, brightness = np.float32(rng.uniform(0.75, 1.25)), np.float32(rng.uniform(0.75, 1.25))
+    contrast, brightness = np.float32(rng.uniform(*CONTRAST)), np.float32(rng.uniform(*BRIGHTNESS))
     values = ((values - mean) * contrast + mean * brightness) * balance
-    gamma = rng.uniform(0.8, 1.25)
+    gamma = rng.uniform(*GAMMA)
     table = (255 * (np.arange(256, dtype=np.float32) / 255) ** gamma).astype(np.float32)
     return np.asarray(table[np.clip(values, 0, 255).astype(np.uint8)])
 

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
     from lesion_train.pixels import Decoded
 
-EPOCHS = 8
+EPOCHS = 10
 BATCH_SIZE = 64
 STORED_SIDE = 200
 """Training pictures are kept at this size, pixels, for crops to come out of."""
