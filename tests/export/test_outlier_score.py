@@ -81,7 +81,7 @@ def scores(graph: Any, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def capped(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Beyond twice the limit of 1 the answer is settled; such pictures leave int8's ranges, which shrinks scores."""
+    """Beyond twice the limit of 1 the answer is settled; such pictures leave the ranges of int8."""
     return np.minimum(values, 2)
 
 
