@@ -80,9 +80,11 @@ def scores(graph: Any, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     return verify.graph_outputs(graph, pixels, "score", ["outlier"])[0]
 
 
-def capped(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Beyond twice the limit of 1 the answer is settled; such pictures leave the ranges of int8."""
-    return np.minimum(values, 2)
+def assert_close(found: NDArray[np.float32], wanted: NDArray[np.float32], tolerance: float) -> None:
+    """Far beyond the limit of 1 a picture leaves the ranges of int8: its score shrinks, but must stay beyond it."""
+    far = wanted > 4
+    np.testing.assert_allclose(found[~far], wanted[~far], rtol=tolerance, atol=tolerance)
+    assert (found[far] > 2).all()
 
 
 def test_float_graph_gives_the_score_of_keras_and_numpy(
@@ -100,7 +102,7 @@ def test_smaller_graphs_give_nearly_the_score_of_the_float_graph(
 ) -> None:
     wanted, found = scores(graphs["fp32"], pixels), scores(graphs[variant], pixels)
     assert np.abs(found - wanted).max() > 0
-    np.testing.assert_allclose(capped(found), capped(wanted), rtol=tolerance, atol=tolerance)
+    assert_close(found, wanted, tolerance)
 
 
 @pytest.mark.parametrize(("variant", "tolerance"), [("fp32", 0), ("int8", 0), ("fp16", 0.01)])
@@ -168,7 +170,7 @@ def test_blocks_in_float_leave_the_score(
     kept = set().union(*(parts[number - 1] for number in blocks))
     ranges = calibrate.ranges_by("min-max", prepared.histograms)
     mixed = quantize(prepared.rounded.graph, ranges, prepared.rounded.scales, kept)
-    np.testing.assert_allclose(capped(scores(mixed, pixels)), capped(scores(graph, pixels)), rtol=0.2, atol=0.2)
+    assert_close(scores(mixed, pixels), scores(graph, pixels), 0.2)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
