@@ -81,7 +81,7 @@ def scores(graph: Any, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def assert_close(found: NDArray[np.float32], wanted: NDArray[np.float32], tolerance: float) -> None:
-    """Far beyond the limit of 1 a picture leaves the ranges of int8: its score shrinks, but must stay beyond it."""
+    """Far beyond the limit of 1 a picture leaves the ranges of int8: its score shrinks, but stays beyond it."""
     far = wanted > 4
     np.testing.assert_allclose(found[~far], wanted[~far], rtol=tolerance, atol=tolerance)
     assert (found[far] > 2).all()
