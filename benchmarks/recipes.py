@@ -5,8 +5,8 @@
 Prints one Markdown table. The CSV has columns file,label,group,source,split, paths relative to it; BUNDLE has int8
 and fp32. The validation sets are those of the run that is named last (which chose its threshold and temperature on
 them), for each recipe without the lesions that it was trained on; the other sets are whole, and the table says how
-many of their images show a lesion of the training. Keras decides by temperature and threshold of fp32. Brackets:
-95 % bootstrap intervals over lesions.
+many of their images show a lesion of the training. A set without images is left out. Keras decides by temperature
+and threshold of fp32. Brackets: 95 % bootstrap intervals over lesions.
 """
 
 from __future__ import annotations
@@ -67,6 +67,8 @@ def main() -> None:
         for name, part in sets.items():
             if "validation" in name:
                 part = [row for row in part if row["group"] not in recipe.trained]
+            if not part:
+                continue
             seen = sum(row["group"] in recipe.trained for row in part)
             status = f"{seen} of {len(part)}" if seen else "none, held out"
             index = [positions[row["file"]] for row in part]
