@@ -90,7 +90,7 @@ def infer() -> bool:
         return examine(options["model"], options["device"], options["threads"], options["variant"])
     if self_test:
         return _self_test(options["model"], options["device"], options["variant"])
-    from lesion_edge.job import Job, run
+    from lesion_edge.inference import Job, run
 
     return run(Job(**options))
 
