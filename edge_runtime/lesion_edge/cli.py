@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from lesion_edge import __version__, command
+from lesion_edge import __version__, console
 from lesion_edge.errors import LesionEdgeError
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def _self_test(model: Path | None, device: str, variant: str | None) -> bool:
 
     classifier = Classifier.load(model, device, variant=variant)
     outcome = self_test(classifier)
-    command.say(f"self-test of {describe(classifier, outcome)}")
+    console.say(f"self-test of {describe(classifier, outcome)}")
     return outcome.passed
 
 
@@ -125,5 +125,5 @@ def _probability(text: str) -> float:
 
 def main() -> None:
     """Run `lesion-infer`."""
-    with command.exit_codes("lesion-infer"):
-        sys.exit(0 if infer() else command.SOME_UNUSABLE)
+    with console.exit_codes("lesion-infer"):
+        sys.exit(0 if infer() else console.SOME_UNUSABLE)

@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lesion_edge.command import say
+from lesion_edge.console import say
 from lesion_edge.errors import LesionEdgeError
 from lesion_edge.images import find_images
 from lesion_edge.listing import Listing

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lesion_edge.command import say
+from lesion_edge.console import say
 from lesion_edge.selftest import TOLERANCES, golden_pixels
 from lesion_edge.session import open_session
 from lesion_export import verify

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from lesion_edge import __version__, command
-from lesion_edge.command import say
+from lesion_edge import __version__, console
+from lesion_edge.console import say
 from lesion_edge.errors import LesionEdgeError
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def export(
     if not verify.all_passed(built.gates):
         failed = sum(not gate.passed for gate in built.gates)
         say(f"lesion-export: {failed} of {len(built.gates)} gates failed, nothing written to {output}")
-        raise typer.Exit(command.SOME_UNUSABLE)
+        raise typer.Exit(console.SOME_UNUSABLE)
 
     manifest = Manifest(
         class_names=source.class_names,
@@ -115,7 +115,7 @@ def _require_tensorflow() -> None:
     # TensorFlow writes pages to standard error otherwise.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
-        with command.native_errors_dropped():
+        with console.native_errors_dropped():
             import tensorflow  # noqa: F401
             import tf2onnx  # noqa: F401
     except ImportError:
@@ -126,4 +126,4 @@ def _require_tensorflow() -> None:
 
 def main() -> None:
     """Run `lesion-export`."""
-    command.run_command("lesion-export", export)
+    console.run_command("lesion-export", export)

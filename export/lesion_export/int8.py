@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lesion_edge.command import say
+from lesion_edge.console import say
 from lesion_export import calibrate
 from lesion_export.prepare import prepare
 from lesion_export.quantize import quantize

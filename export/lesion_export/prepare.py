@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lesion_edge import __version__
-from lesion_edge.command import say
+from lesion_edge.console import say
 from lesion_export.calibrate import Histogram, collect_histograms
 from lesion_export.equalize import equalize
 from lesion_export.quantize import stays_float

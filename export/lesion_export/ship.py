@@ -13,9 +13,9 @@ from typing import Annotated
 
 import typer
 
-from lesion_edge import command
+from lesion_edge import console
 from lesion_edge.classifier import SHIPPED_BUNDLE
-from lesion_edge.command import say
+from lesion_edge.console import say
 from lesion_edge.errors import LesionEdgeError
 from lesion_edge.manifest import load_manifest, read_variant
 from lesion_export.bundle import CARD_NAME, check_output, write_bundle
@@ -51,4 +51,4 @@ def ship(
 
 
 if __name__ == "__main__":
-    command.run_command("lesion_export.ship", ship)
+    console.run_command("lesion_export.ship", ship)

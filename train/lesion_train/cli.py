@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from lesion_edge import command
-from lesion_edge.command import say
+from lesion_edge import console
+from lesion_edge.console import say
 from lesion_edge.errors import LesionEdgeError
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def train(
     say(f"run: {output}")
     if trained.left_out:
         say(f"{len(trained.left_out)} images could not be used (named above and in run.json)")
-        raise typer.Exit(command.SOME_UNUSABLE)
+        raise typer.Exit(console.SOME_UNUSABLE)
 
 
 def _open_run(output: Path, settings: Settings, resume: bool) -> Path | None:
@@ -131,7 +131,7 @@ def _require_tensorflow() -> None:
     # TensorFlow writes pages to standard error otherwise.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
-        with command.native_errors_dropped():
+        with console.native_errors_dropped():
             import keras  # noqa: F401
     except ImportError:
         raise LesionEdgeError("TensorFlow is not installed: pip install 'lesion-edge[train]'") from None
@@ -139,4 +139,4 @@ def _require_tensorflow() -> None:
 
 def main() -> None:
     """Run `lesion-train`."""
-    command.run_command("lesion-train", train)
+    console.run_command("lesion-train", train)

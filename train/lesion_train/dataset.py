@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lesion_edge.command import say
+from lesion_edge.console import say
 from lesion_edge.errors import LesionEdgeError
 from lesion_edge.images import find_images
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lesion_edge import metrics
-from lesion_edge.command import say
+from lesion_edge.console import say
 from lesion_edge.parallel import ordered_map
 from lesion_edge.progress import progress_bar
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lesion_edge.command import say
+from lesion_edge.console import say
 from lesion_edge.errors import LesionEdgeError
 from lesion_train.dataset import Dataset, choose_positive, load_dataset
 from lesion_train.features import cached_features, predict_batches

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lesion_edge.command import say
+from lesion_edge.console import say
 from lesion_train import precision
 from lesion_train.features import cached_features
 from lesion_train.fit import Examples, Progress, Stage, fit_stage
