@@ -16,8 +16,8 @@ from lesion_edge.errors import LesionEdgeError
 from lesion_edge.preprocess import load_pixels
 from lesion_train.cli import train
 from lesion_train.dataset import Sample, choose_positive, load_dataset
+from lesion_train.image_cache import Decoded
 from lesion_train.paper import train_paper
-from lesion_train.pixels import Decoded
 from lesion_train.run import Settings, describe_run
 
 if TYPE_CHECKING:

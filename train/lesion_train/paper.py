@@ -19,6 +19,7 @@ from lesion_edge.errors import LesionEdgeError
 from lesion_train.dataset import Dataset, choose_positive, load_dataset
 from lesion_train.features import cached_features, predict_batches
 from lesion_train.fit import Examples, Progress, Stage, fit_stage
+from lesion_train.image_cache import Decoded, decode
 from lesion_train.model import (
     build_model,
     feature_extractor,
@@ -27,7 +28,6 @@ from lesion_train.model import (
     settle_random_base,
     unfreeze_final_layers,
 )
-from lesion_train.pixels import Decoded, decode
 from lesion_train.run import Settings, data_digest
 
 if TYPE_CHECKING:

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from lesion_train.pixels import Decoded
+    from lesion_train.image_cache import Decoded
 
 EPOCHS = 10
 BATCH_SIZE = 64

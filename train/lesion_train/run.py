@@ -18,7 +18,7 @@ from lesion_edge import preprocess
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lesion_train.pixels import Decoded
+    from lesion_train.image_cache import Decoded
 
 SCHEMA_VERSION = 1
 PACKAGES = ("tensorflow", "keras", "numpy", "pillow")
