@@ -20,7 +20,7 @@ from PIL import Image
 
 from lesion_edge import metrics
 from lesion_edge.preprocess import load_pixels
-from lesion_train import augment, paper, robust, views
+from lesion_train import augment, paper, robust
 from lesion_train.features import predict_batches
 from lesion_train.run import Settings
 

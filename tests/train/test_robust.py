@@ -11,9 +11,9 @@ import pytest
 
 from lesion_edge import metrics
 from lesion_train import fit, robust
+from lesion_train.augmented_dataset import Views, shrink
 from lesion_train.paper import Trained
 from lesion_train.run import Settings
-from lesion_train.views import Views, shrink
 
 keras = pytest.importorskip("keras")
 

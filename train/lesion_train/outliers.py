@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lesion_train.augment import augment
+from lesion_train.augmented_dataset import shrink
 from lesion_train.features import predict_batches
 from lesion_train.model import feature_extractor, rest_of_model
 from lesion_train.synthetic import draw_skin
-from lesion_train.views import shrink
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,6 +13,7 @@ import numpy as np
 
 from lesion_edge.console import say
 from lesion_train import precision
+from lesion_train.augmented_dataset import Views, shrink
 from lesion_train.features import cached_features
 from lesion_train.fit import Examples, Progress, Stage, fit_stage
 from lesion_train.model import (
@@ -37,7 +38,6 @@ from lesion_train.paper import (
 )
 from lesion_train.run import Settings, data_digest
 from lesion_train.sampling import draw_weights
-from lesion_train.views import Views, shrink
 
 if TYPE_CHECKING:
     from pathlib import Path
