@@ -126,7 +126,7 @@ def scored_run(
 ) -> TrainedRun:
     """`trained_run` with an outlier score, as the robust recipe fits it."""
     from lesion_edge.preprocess import load_pixels
-    from lesion_train.outliers import fit_outliers, pool_and_predict
+    from lesion_train.outlier_score import fit_outliers, pool_and_predict
 
     folder = tmp_path_factory.mktemp("scored") / "run"
     folder.mkdir()

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 onnx = pytest.importorskip("onnx")
 runtime = pytest.importorskip("onnxruntime")
 pytest.importorskip("tensorflow")
-trained = pytest.importorskip("lesion_train.outliers")
+trained = pytest.importorskip("lesion_train.outlier_score")
 
 VARIANTS = ("fp32", "fp16", "int8")
 SIZE = 64

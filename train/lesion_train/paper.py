@@ -33,7 +33,7 @@ from lesion_train.run import Settings, data_digest
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from lesion_train.outliers import Outliers
+    from lesion_train.outlier_score import Outliers
 
 EPOCHS = 2
 LEARNING_RATE = 0.001

@@ -26,7 +26,7 @@ from lesion_train.model import (
     unfold_norms,
     unfreeze_final_layers,
 )
-from lesion_train.outliers import fit_outliers, pool_and_predict
+from lesion_train.outlier_score import fit_outliers, pool_and_predict
 from lesion_train.paper import (
     HIDDEN_UNITS,
     SETTLING_IMAGES,

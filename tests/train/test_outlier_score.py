@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lesion_train import outliers
-from lesion_train.outliers import Outliers, fit_score
+from lesion_train import outlier_score
+from lesion_train.outlier_score import Outliers, fit_score
 from lesion_train.synthetic import draw_skin
 
 CHANNELS, DEEP = 40, 6
@@ -60,15 +60,15 @@ def test_distance_is_that_of_mahalanobis() -> None:
         fitted = fit_score(lesions, lesions + 1, validation)
     offsets = np.array([[12.0, 0, 0, 0, 0, 0, 0, 0], [0, 0, 0, 9, 0, 0, 2, 0], [-9, 9, 0, 0, 1, 1, 0, 2]])
     squared = ((offsets / deviations) ** 2).sum(axis=1)
-    limit = np.quantile((((np.sqrt(validation) - 30) / deviations) ** 2).sum(axis=1), outliers.ACCEPTED)
+    limit = np.quantile((((np.sqrt(validation) - 30) / deviations) ** 2).sum(axis=1), outlier_score.ACCEPTED)
     distance = np.maximum(fitted.score(((30 + offsets) ** 2).astype(np.float32)), 0)
     assert distance == pytest.approx(squared / limit, rel=0.1)
 
 
 def test_saved_arrays_give_the_same_score(fitted: Outliers, tmp_path: Path) -> None:
-    fitted.save(tmp_path / "outliers.npz")
-    with np.load(tmp_path / "outliers.npz") as saved:
-        assert str(saved["layer"]) == outliers.LAYER
+    fitted.save(tmp_path / "outlier_score.npz")
+    with np.load(tmp_path / "outlier_score.npz") as saved:
+        assert str(saved["layer"]) == outlier_score.LAYER
         again = Outliers(**{name: saved[name] for name in saved.files if name != "layer"})
     assert np.array_equal(again.score(draw(9, 20)), fitted.score(draw(9, 20)))
 
