@@ -16,7 +16,7 @@ from lesion_edge.console import say
 from lesion_edge.errors import LesionEdgeError
 
 if TYPE_CHECKING:
-    from lesion_export.build import Built
+    from lesion_export.pipeline import Built
     from lesion_export.run import Run
 
 
@@ -56,7 +56,7 @@ def export(
     notes = _read_notes(card_notes) if card_notes else ""
     source = load_run(run, calibration)
     _require_tensorflow()
-    from lesion_export.build import Wanted, build
+    from lesion_export.pipeline import Wanted, build
 
     built = build(source, Wanted(quantize, half, max_drop, threshold, target_sensitivity))
     say(verify.table(built.gates))

@@ -134,7 +134,7 @@ def test_diagnosis_source_and_notes_reach_the_bundle(
 
     rewrite(run, name_lesions)
     graph = onnx.load(exported_bundle.folder / "fp32.onnx")
-    monkeypatch.setattr("lesion_export.build.convert", lambda *arguments: graph)
+    monkeypatch.setattr("lesion_export.pipeline.convert", lambda *arguments: graph)
     export(run, made, card_notes=notes)
     found = load_manifest(made).variants["fp32"].metrics["subgroups"]
     labels = [entry["label"] for entry in trained_run.record["split"]["validation"]]
@@ -284,7 +284,7 @@ def test_failed_gate_writes_nothing_and_keeps_the_older_bundle(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     before, graph = contents(older), onnx.load(exported_bundle.folder / "fp32.onnx")
-    monkeypatch.setattr("lesion_export.build.convert", lambda *arguments: graph)
+    monkeypatch.setattr("lesion_export.pipeline.convert", lambda *arguments: graph)
     monkeypatch.setattr(verify, "MAX_LOGIT_DIFFERENCE", -1.0)
     with pytest.raises(typer.Exit) as end:
         export(trained_run.folder, older)
