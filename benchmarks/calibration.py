@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from lesion_edge import metrics
-from lesion_export import calibrate, verify
+from lesion_export import calibrate, gates
 from lesion_export.convert import convert
 from lesion_export.int8 import SEED, range_pixels
 from lesion_export.prepare import prepare
@@ -30,14 +30,14 @@ def main() -> None:
     prepared = prepare(graph, range_pixels(source), SEED, source.folder)
     pixels = read_pixels(source, source.validation)
     truth = np.array([example.label for example in source.validation]) == positive
-    wanted = verify.graph_logits(graph, pixels, "fp32")
+    wanted = gates.graph_logits(graph, pixels, "fp32")
     print(f"| method, {len(pixels)} validation images | mean Δlogit | ROC AUC | flips |\n|---|---|---|---|")
     for name in ("fp32", *calibrate.METHODS):
         logits = wanted
         if name != "fp32":
             ranges = calibrate.ranges_by(name, prepared.histograms)
             quantized = quantize(prepared.rounded.graph, ranges, prepared.rounded.scales)
-            logits = verify.graph_logits(quantized, pixels, name)
+            logits = gates.graph_logits(quantized, pixels, name)
         others = np.delete(logits, positive, axis=1).max(axis=1)
         flips = int((logits.argmax(axis=1) != wanted.argmax(axis=1)).sum())
         auc = metrics.roc_auc(truth, logits[:, positive] - others)

@@ -15,7 +15,7 @@ from lesion_edge import Classifier
 from lesion_edge.classifier import SHIPPED_BUNDLE
 from lesion_edge.manifest import FILE_NAME, load_manifest, read_variant
 from lesion_edge.metrics import roc_auc
-from lesion_export import verify
+from lesion_export import gates
 from lesion_export.decision import Outputs
 from lesion_train.synthetic import write_dataset
 
@@ -44,14 +44,14 @@ def test_holds_int8_and_nothing_else() -> None:
 
 
 def test_every_gate_is_recorded_and_within_the_limit_of_today() -> None:
-    recorded = [verify.Gate(**gate) for gate in load_manifest(SHIPPED_BUNDLE).provenance["gates"]]
-    assert verify.all_passed(recorded)
+    recorded = [gates.Gate(**gate) for gate in load_manifest(SHIPPED_BUNDLE).provenance["gates"]]
+    assert gates.all_passed(recorded)
     truth = np.array([0, 1])
     outputs = Outputs(np.eye(2, dtype=np.float32), 1.0, 0.5, 1)
     asked = [
-        *verify.float_gates({"max_logit_difference": 0.0, "flips": 0.0}),
-        *verify.variant_gates("int8", outputs, outputs, truth),
-        verify.speed_gate("int8", 0.0),
+        *gates.float_gates({"max_logit_difference": 0.0, "flips": 0.0}),
+        *gates.variant_gates("int8", outputs, outputs, truth),
+        gates.speed_gate("int8", 0.0),
     ]
     limits = {(gate.variant, gate.name): gate.limit for gate in recorded}
     assert {(gate.variant, gate.name): gate.limit for gate in asked}.items() <= limits.items()

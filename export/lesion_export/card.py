@@ -9,7 +9,7 @@ from lesion_export.subgroup_tables import subgroup_section
 
 if TYPE_CHECKING:
     from lesion_edge.manifest import Manifest, Variant
-    from lesion_export.verify import Gate
+    from lesion_export.gates import Gate
 
 
 def model_card(manifest: Manifest, run: dict[str, Any], gates: list[Gate], notes: str = "") -> str:

@@ -47,7 +47,7 @@ def export(
     Exit codes: 0 done; 1 a gate failed and nothing was written; 2 the request is wrong; 130 interrupted.
     """
     from lesion_edge.manifest import Manifest
-    from lesion_export import verify
+    from lesion_export import gates
     from lesion_export.bundle import check_output, describe_variant, write_bundle
     from lesion_export.card import model_card
     from lesion_export.run import load_run
@@ -59,8 +59,8 @@ def export(
     from lesion_export.pipeline import Wanted, build
 
     built = build(source, Wanted(quantize, half, max_drop, threshold, target_sensitivity))
-    say(verify.table(built.gates))
-    if not verify.all_passed(built.gates):
+    say(gates.table(built.gates))
+    if not gates.all_passed(built.gates):
         failed = sum(not gate.passed for gate in built.gates)
         say(f"lesion-export: {failed} of {len(built.gates)} gates failed, nothing written to {output}")
         raise typer.Exit(console.SOME_UNUSABLE)

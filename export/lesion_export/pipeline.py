@@ -10,7 +10,7 @@ import numpy as np
 from lesion_edge.console import say
 from lesion_edge.selftest import TOLERANCES, golden_pixels
 from lesion_edge.session import open_session
-from lesion_export import verify
+from lesion_export import gates
 from lesion_export.convert import convert, set_temperature
 from lesion_export.decision import Outputs, decide_outputs, describe_thresholds, scores
 from lesion_export.half import to_half
@@ -20,8 +20,8 @@ from lesion_export.run import lesion_numbers, read_pixels
 from lesion_export.subgroups import score_subgroups
 
 if TYPE_CHECKING:
+    from lesion_export.gates import Gate
     from lesion_export.run import Run
-    from lesion_export.verify import Gate
 
 
 @dataclass(frozen=True)
@@ -60,16 +60,16 @@ def build(source: Run, wanted: Wanted) -> Built:
     outliers = load_outliers(source.folder)
     if outliers is not None:
         append_score(graph, outliers)
-    keras, *pooled = verify.keras_outputs(model, pixels, [] if outliers is None else [outliers.layer])
+    keras, *pooled = gates.keras_outputs(model, pixels, [] if outliers is None else [outliers.layer])
     names = ["logits"] if outliers is None else ["logits", "outlier"]
     built = Built()
 
     def decide(variant: Any, name: str) -> Outputs:
-        logits, *scored = verify.graph_outputs(variant, pixels, name, names)
+        logits, *scored = gates.graph_outputs(variant, pixels, name, names)
         return decide_outputs(logits, truth, positive, wanted.threshold_method, wanted.target_sensitivity, *scored)
 
     def compare(outputs: Outputs, name: str) -> list[Gate]:
-        return verify.variant_gates(name, reference, outputs, truth, wanted.max_drop)
+        return gates.variant_gates(name, reference, outputs, truth, wanted.max_drop)
 
     def add(variant: Any, name: str, outputs: Outputs) -> None:
         set_temperature(variant, outputs.temperature)
@@ -78,7 +78,7 @@ def build(source: Run, wanted: Wanted) -> Built:
         built.graphs[name] = variant.SerializeToString()
         built.entries[name] = _describe(source, wanted, name, outputs, truth, built.graphs[name]) | {
             "metrics": {
-                **verify.logit_agreement(keras, outputs.logits),
+                **gates.logit_agreement(keras, outputs.logits),
                 **scores(outputs, truth, source.class_names, lesion_numbers(source.validation)),
                 "subgroups": score_subgroups(outputs, reference, truth, source.validation),
                 **({} if outputs.unsure is None else {"unsure": float(outputs.unsure.mean())}),
@@ -86,17 +86,15 @@ def build(source: Run, wanted: Wanted) -> Built:
         }
 
     reference = decide(graph, "fp32")
-    built.gates += verify.float_gates(verify.logit_agreement(keras, reference.logits))
+    built.gates += gates.float_gates(gates.logit_agreement(keras, reference.logits))
     if outliers is not None and reference.outliers is not None:
-        built.gates.append(verify.score_gate(outliers.score(pooled[0]), reference.outliers))
-        built.gates += verify.refusal_gates("fp32", reference, reference)
+        built.gates.append(gates.score_gate(outliers.score(pooled[0]), reference.outliers))
+        built.gates += gates.refusal_gates("fp32", reference, reference)
     if wanted.quantize:
-        int8 = make_int8(
-            source, graph, lambda variant: verify.all_passed(compare(decide(variant, "int8"), "int8"))
-        )
+        int8 = make_int8(source, graph, lambda variant: gates.all_passed(compare(decide(variant, "int8"), "int8")))
         outputs = decide(int8.graph, "int8")
         built.gates += compare(outputs, "int8")
-        built.gates.append(verify.speed_gate("int8", verify.time_ratio(int8.graph, graph, pixels)))
+        built.gates.append(gates.speed_gate("int8", gates.time_ratio(int8.graph, graph, pixels)))
         built.calibration = int8.record
         add(int8.graph, "int8", outputs)
     if wanted.half:

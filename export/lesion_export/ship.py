@@ -19,7 +19,7 @@ from lesion_edge.console import say
 from lesion_edge.errors import LesionEdgeError
 from lesion_edge.manifest import load_manifest, read_variant
 from lesion_export.bundle import CARD_NAME, check_output, write_bundle
-from lesion_export.verify import Gate, all_passed
+from lesion_export.gates import Gate, all_passed
 
 SHIPPED_VARIANT = "int8"
 

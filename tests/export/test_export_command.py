@@ -22,7 +22,7 @@ import typer
 from lesion_edge.errors import LesionEdgeError
 from lesion_edge.manifest import FILE_NAME, Manifest, load_manifest, read_variant
 from lesion_edge.preprocess import load_pixels
-from lesion_export import bundle, verify
+from lesion_export import bundle, gates
 from lesion_export.bundle import check_output, describe_variant, write_bundle
 from lesion_export.cli import export
 from lesion_export.run import load_run, read_pixels
@@ -114,7 +114,7 @@ def test_model_card_names_licence_gates_and_digests(exported_bundle: ExportedBun
     variants = load_manifest(exported_bundle.folder).variants
     assert "Licence of the images: CC0-1.0" in card
     assert all(variant.sha256 in card and f"`{variant.file}`" in card for variant in variants.values())
-    for gate in [*verify.float_gates(variants["fp32"].metrics), verify.speed_gate("int8", 0.0)]:
+    for gate in [*gates.float_gates(variants["fp32"].metrics), gates.speed_gate("int8", 0.0)]:
         assert f"| {gate.variant} | {gate.name} |" in card
     assert "Too few validation images for intervals" in card
     assert "Not a diagnosis" in card
@@ -152,9 +152,9 @@ def test_diagnosis_source_and_notes_reach_the_bundle(
 
 
 def test_passed_gates_are_recorded(exported_bundle: ExportedBundle) -> None:
-    gates = [verify.Gate(**gate) for gate in load_manifest(exported_bundle.folder).provenance["gates"]]
+    gates = [gates.Gate(**gate) for gate in load_manifest(exported_bundle.folder).provenance["gates"]]
     assert {gate.variant for gate in gates} == {"fp32", "fp16", "int8"}
-    assert verify.all_passed(gates)
+    assert gates.all_passed(gates)
     printed = {tuple(line[:39].split(maxsplit=1)) for line in exported_bundle.command.stderr.splitlines()}
     assert {(gate.variant, gate.name) for gate in gates} <= {tuple(map(str.strip, row)) for row in printed}
 

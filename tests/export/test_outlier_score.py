@@ -15,7 +15,7 @@ from lesion_edge import Classifier, LesionEdgeError
 from lesion_edge.manifest import load_manifest
 from lesion_edge.preprocess import load_pixels
 from lesion_edge.selftest import self_test
-from lesion_export import calibrate, int8, outliers, verify
+from lesion_export import calibrate, gates, int8, outliers
 from lesion_export.decision import Outputs
 from lesion_export.equalize import equalize
 from lesion_export.outliers import Outliers, append_score, fit_limit, has_score, load_outliers, set_limit
@@ -77,7 +77,7 @@ def others() -> list[NDArray[np.uint8]]:
 
 
 def scores(graph: Any, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    return verify.graph_outputs(graph, pixels, "score", ["outlier"])[0]
+    return gates.graph_outputs(graph, pixels, "score", ["outlier"])[0]
 
 
 def assert_close(
@@ -120,7 +120,7 @@ def test_score_changes_no_other_output(
     assert (has_score(graphs[variant]), has_score(without)) == (True, False)
     names = ["logits", "probabilities", "cam"]
     for one, other in zip(
-        *(verify.graph_outputs(graph, pixels, variant, names) for graph in (graphs[variant], without)), strict=True
+        *(gates.graph_outputs(graph, pixels, variant, names) for graph in (graphs[variant], without)), strict=True
     ):
         np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance)
 
@@ -194,7 +194,7 @@ def test_manifest_card_and_self_test_speak_of_the_score(
     for name, variant in load_manifest(scored_export.folder).variants.items():
         constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graphs[name].graph.initializer}
         assert variant.outlier_limit == pytest.approx(float(constants[outliers.LIMIT]), rel=1e-6)
-        assert variant.metrics["unsure"] <= verify.MAX_REFUSED
+        assert variant.metrics["unsure"] <= gates.MAX_REFUSED
         assert (
             f"- `{name}`: {variant.metrics['unsure']:.2%} of the validation images come out as `unsure`." in card
         )
@@ -309,12 +309,12 @@ def refusing(*indices: int, value: float = 2) -> Outputs:
     ],
 )
 def test_gates_of_refusal(reference: Outputs, outputs: Outputs, failed: list[str]) -> None:
-    gates = verify.refusal_gates("int8", reference, outputs)
+    gates = gates.refusal_gates("int8", reference, outputs)
     assert [gate.name for gate in gates if not gate.passed] == failed
     assert len(gates) == (0 if outputs.outliers is None else 2)
 
 
 def test_score_gate_measures_the_largest_difference() -> None:
-    gate = verify.score_gate(np.array([0.5, 2], np.float32), np.array([0.5, 2.5], np.float32))
+    gate = gates.score_gate(np.array([0.5, 2], np.float32), np.array([0.5, 2.5], np.float32))
     assert (gate.value, gate.passed) == (0.5, False)
-    assert verify.score_gate(np.array([0.5], np.float32), np.array([0.505], np.float32)).passed
+    assert gates.score_gate(np.array([0.5], np.float32), np.array([0.505], np.float32)).passed

@@ -11,8 +11,8 @@ import pytest
 from lesion_edge.errors import LesionEdgeError
 from lesion_edge.manifest import FILE_NAME, Manifest, load_manifest, read_variant
 from lesion_export.bundle import describe_variant, write_bundle
+from lesion_export.gates import Gate
 from lesion_export.ship import ship
-from lesion_export.verify import Gate
 
 GRAPHS = {"int8": b"small graph", "fp32": b"large graph"}
 PASSED = [asdict(Gate("fp32", "difference", 0.1, 0.2)), asdict(Gate("int8", "flips", 0.01, 0.01))]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lesion_export.decision import Outputs
-from lesion_export.verify import (
+from lesion_export.gates import (
     Gate,
     all_passed,
     float_gates,
