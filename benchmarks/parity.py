@@ -22,7 +22,7 @@ from lesion_edge import metrics
 from lesion_edge.classifier import Classifier
 from lesion_edge.images import find_images
 from lesion_edge.preprocess import load_pixels
-from lesion_export.decision import softmax
+from lesion_export.operating_point import softmax
 
 
 def main() -> None:

@@ -25,7 +25,7 @@ from lesion_edge import metrics
 from lesion_edge.classifier import Classifier, decide
 from lesion_edge.preprocess import load_pixels
 from lesion_export.bootstrap import interval
-from lesion_export.decision import softmax
+from lesion_export.operating_point import softmax
 from lesion_export.run import load_run
 from lesion_train.features import predict_batches
 

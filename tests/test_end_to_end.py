@@ -15,7 +15,7 @@ import pytest
 from lesion_edge.classifier import decide
 from lesion_edge.manifest import load_manifest
 from lesion_edge.preprocess import load_pixels
-from lesion_export.decision import softmax
+from lesion_export.operating_point import softmax
 
 if TYPE_CHECKING:
     from tests.conftest import ExportedBundle, Finished, TrainedRun

@@ -16,7 +16,7 @@ from lesion_edge.classifier import SHIPPED_BUNDLE
 from lesion_edge.manifest import FILE_NAME, load_manifest, read_variant
 from lesion_edge.metrics import roc_auc
 from lesion_export import gates
-from lesion_export.decision import Outputs
+from lesion_export.operating_point import Outputs
 from lesion_train.synthetic import write_dataset
 
 if TYPE_CHECKING:

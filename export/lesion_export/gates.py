@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from lesion_export.decision import Outputs
+    from lesion_export.operating_point import Outputs
 
 MAX_LOGIT_DIFFERENCE = 1e-3
 MAX_FLIPS = 0.01

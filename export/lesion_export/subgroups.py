@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from lesion_edge.intervals import Interval
-    from lesion_export.decision import Outputs
+    from lesion_export.operating_point import Outputs
     from lesion_export.run import Example
 
 DIAGNOSES = {

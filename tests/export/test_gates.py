@@ -7,7 +7,6 @@ import math
 import numpy as np
 import pytest
 
-from lesion_export.decision import Outputs
 from lesion_export.gates import (
     Gate,
     all_passed,
@@ -17,6 +16,7 @@ from lesion_export.gates import (
     table,
     variant_gates,
 )
+from lesion_export.operating_point import Outputs
 
 REFERENCE = np.array([[2, 0], [1, 0], [0, 1], [0, 3]], np.float32)
 TRUTH = np.array([0, 1, 0, 1])

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lesion_edge.manifest import load_manifest
 from lesion_edge.preprocess import load_pixels
-from lesion_export.decision import softmax
+from lesion_export.operating_point import softmax
 from lesion_export.quantize import ADD_STEPS
 
 if TYPE_CHECKING:

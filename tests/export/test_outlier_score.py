@@ -16,8 +16,8 @@ from lesion_edge.manifest import load_manifest
 from lesion_edge.preprocess import load_pixels
 from lesion_edge.selftest import self_test
 from lesion_export import calibrate, gates, int8, outliers
-from lesion_export.decision import Outputs
 from lesion_export.equalize import equalize
+from lesion_export.operating_point import Outputs
 from lesion_export.outliers import Outliers, append_score, fit_limit, has_score, load_outliers, set_limit
 from lesion_export.prepare import prepare
 from lesion_export.quantize import quantize

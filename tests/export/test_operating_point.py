@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from lesion_edge.classifier import decide
 from lesion_export.bootstrap import SMALLEST_CLASS, interval
-from lesion_export.decision import (
+from lesion_export.operating_point import (
     METHODS,
     decide_outputs,
     describe_thresholds,
