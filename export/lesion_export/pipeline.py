@@ -12,7 +12,7 @@ from lesion_edge.selftest import TOLERANCES, golden_pixels
 from lesion_edge.session import open_session
 from lesion_export import gates
 from lesion_export.convert import convert, set_temperature
-from lesion_export.half import to_half
+from lesion_export.fp16 import to_half
 from lesion_export.int8 import make_int8
 from lesion_export.operating_point import Outputs, decide_outputs, describe_thresholds, scores
 from lesion_export.outliers import append_score, load_outliers, set_limit
