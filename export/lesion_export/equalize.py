@@ -15,7 +15,7 @@ import numpy as np
 
 from lesion_edge.progress import progress_bar
 from lesion_edge.session import available_cpus, open_session
-from lesion_export import outliers
+from lesion_export import outlier_graph
 from lesion_export.convert import FEATURES
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def equalize(graph: Any, pixels: NDArray[np.uint8]) -> Any:
     equalized = copy.deepcopy(graph)
     tensors = {tensor.name: tensor for tensor in equalized.graph.initializer}
     kernels = {name: numpy_helper.to_array(tensor).copy() for name, tensor in tensors.items()}
-    scored = {node.input[0] for node in graph.graph.node if node.name == outliers.POOL}
+    scored = {node.input[0] for node in graph.graph.node if node.name == outlier_graph.POOL}
     groups = _shared_scales(graph.graph)
     largest = _largest_per_channel(graph, [name for group in groups for name in group], pixels)
     for group in groups:
@@ -67,7 +67,7 @@ def equalize(graph: Any, pixels: NDArray[np.uint8]) -> Any:
         for name in dense:
             kernels[name] *= scale[:, None]
         if group & scored:
-            kernels[outliers.CHANNELS] *= scale
+            kernels[outlier_graph.CHANNELS] *= scale
     for name, tensor in tensors.items():
         tensor.CopyFrom(numpy_helper.from_array(kernels[name], name))
     return equalized

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from lesion_export import outliers
+from lesion_export import outlier_graph
 
 
 def to_half(graph: Any) -> Any:
@@ -36,8 +36,8 @@ def to_half(graph: Any) -> Any:
             part.remove(item)
     half = convert_float_to_float16(half, keep_io_types=True)
     for node in last:
-        if node.name == outliers.POOL:
-            widened = f"{outliers.PREFIX}_map"
+        if node.name == outlier_graph.POOL:
+            widened = f"{outlier_graph.PREFIX}_map"
             half.graph.node.append(
                 helper.make_node("Cast", [node.input[0]], [widened], name=widened, to=TensorProto.FLOAT)
             )
@@ -51,4 +51,4 @@ def to_half(graph: Any) -> Any:
 
 
 def _stays_single(node: Any) -> bool:
-    return node.name in ("scaled_logits", "probabilities") or node.name.startswith(outliers.PREFIX)
+    return node.name in ("scaled_logits", "probabilities") or node.name.startswith(outlier_graph.PREFIX)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from lesion_edge import metrics
 from lesion_edge.classifier import decide
 from lesion_export.bootstrap import interval
-from lesion_export.outliers import fit_limit
+from lesion_export.outlier_graph import fit_limit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

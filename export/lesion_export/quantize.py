@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lesion_export import outliers
+from lesion_export import outlier_graph
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -29,7 +29,7 @@ OPERATORS = ("Conv", "Relu", "MaxPool", "Add", "GlobalAveragePool", "Flatten", "
 
 def stays_float(node: Any) -> bool:
     """Whether a node is left as it is: the input's centring, the softmax, the class-activation map, the score."""
-    return node.op_type not in OPERATORS or node.output[0].startswith(("cam", outliers.PREFIX))
+    return node.op_type not in OPERATORS or node.output[0].startswith(("cam", outlier_graph.PREFIX))
 
 
 def quantize(

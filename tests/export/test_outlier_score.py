@@ -15,10 +15,10 @@ from lesion_edge import Classifier, LesionEdgeError
 from lesion_edge.manifest import load_manifest
 from lesion_edge.preprocess import load_pixels
 from lesion_edge.selftest import self_test
-from lesion_export import calibrate, gates, int8, outliers
+from lesion_export import calibrate, gates, int8, outlier_graph
 from lesion_export.equalize import equalize
 from lesion_export.operating_point import Outputs
-from lesion_export.outliers import Outliers, append_score, fit_limit, has_score, load_outliers, set_limit
+from lesion_export.outlier_graph import Outliers, append_score, fit_limit, has_score, load_outliers, set_limit
 from lesion_export.prepare import prepare
 from lesion_export.quantize import quantize
 from lesion_export.run import load_run
@@ -61,7 +61,7 @@ def pixels(scored_run: TrainedRun) -> NDArray[np.uint8]:
 @pytest.fixture(scope="module")
 def expected(scored_run: TrainedRun, trained_model: Any, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     """The score (N,) that NumPy computes from the features of Keras, before a limit is fitted."""
-    with np.load(scored_run.folder / outliers.FILE_NAME) as saved:
+    with np.load(scored_run.folder / outlier_graph.FILE_NAME) as saved:
         reference = trained.Outliers(**{name: saved[name] for name in saved.files if name != "layer"})
     pooled, _ = trained.pool_and_predict(trained_model, pixels)
     return np.asarray(reference.score(pooled))
@@ -128,13 +128,13 @@ def test_score_changes_no_other_output(
 def test_no_node_of_the_score_is_quantized(graphs: dict[str, Any]) -> None:
     graph = graphs["int8"].graph
     writers = {name: node for node in graph.node for name in node.output}
-    of_score = [node for node in graph.node if node.name.startswith(outliers.PREFIX)]
+    of_score = [node for node in graph.node if node.name.startswith(outlier_graph.PREFIX)]
     assert len(of_score) == 16
     sources = Counter(
         writers[name].op_type
         for node in of_score
         for name in node.input
-        if name in writers and not writers[name].name.startswith(outliers.PREFIX)
+        if name in writers and not writers[name].name.startswith(outlier_graph.PREFIX)
     )
     assert sources == {"DequantizeLinear": 1}, "the feature map alone comes from int8"
     types = {tensor.name: tensor.data_type for tensor in graph.initializer if tensor.name.startswith("outlier")}
@@ -155,7 +155,7 @@ def test_score_breaks_no_fusion(scored_export: ExportedBundle, tmp_path: Path) -
 def test_evened_out_channels_leave_the_score(graphs: dict[str, Any], pixels: NDArray[np.uint8]) -> None:
     even = equalize(graphs["fp32"], pixels[:8])
     constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in even.graph.initializer}
-    assert np.ptp(constants[outliers.CHANNELS]) > 0.1, "the feature map was rescaled"
+    assert np.ptp(constants[outlier_graph.CHANNELS]) > 0.1, "the feature map was rescaled"
     np.testing.assert_allclose(scores(even, pixels), scores(graphs["fp32"], pixels), rtol=1e-3, atol=1e-3)
 
 
@@ -193,7 +193,7 @@ def test_manifest_card_and_self_test_speak_of_the_score(
     card = (scored_export.folder / "MODEL_CARD.md").read_text(encoding="utf-8")
     for name, variant in load_manifest(scored_export.folder).variants.items():
         constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graphs[name].graph.initializer}
-        assert variant.outlier_limit == pytest.approx(float(constants[outliers.LIMIT]), rel=1e-6)
+        assert variant.outlier_limit == pytest.approx(float(constants[outlier_graph.LIMIT]), rel=1e-6)
         assert variant.metrics["unsure"] <= gates.MAX_REFUSED
         assert (
             f"- `{name}`: {variant.metrics['unsure']:.2%} of the validation images come out as `unsure`." in card
@@ -220,7 +220,9 @@ ARRAYS = Outliers(
 
 def saved(folder: Path, **changes: Any) -> Path:
     arrays = {**vars(ARRAYS), **changes}
-    np.savez(folder / outliers.FILE_NAME, **{name: value for name, value in arrays.items() if value is not None})
+    np.savez(
+        folder / outlier_graph.FILE_NAME, **{name: value for name, value in arrays.items() if value is not None}
+    )
     return folder
 
 
@@ -278,7 +280,7 @@ def test_layer_that_the_model_lacks_is_refused(exported_bundle: ExportedBundle) 
 def test_limit_lets_as_many_lesions_pass_as_it_should(values: list[float], limit: float) -> None:
     shuffled = np.random.default_rng(0).permutation(np.array(values, np.float32))
     assert fit_limit(shuffled) == pytest.approx(limit, rel=1e-6)
-    assert (shuffled > limit).mean() <= 1 - outliers.ACCEPTED
+    assert (shuffled > limit).mean() <= 1 - outlier_graph.ACCEPTED
 
 
 GATES = ["lesions refused", "lesions refused unlike fp32"]
