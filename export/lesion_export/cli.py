@@ -49,7 +49,7 @@ def export(
     from lesion_edge.manifest import Manifest
     from lesion_export import gates
     from lesion_export.bundle import check_output, describe_variant, write_bundle
-    from lesion_export.card import model_card
+    from lesion_export.model_card import model_card
     from lesion_export.run import load_run
 
     check_output(output)

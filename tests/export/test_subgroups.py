@@ -12,7 +12,7 @@ import pytest
 from lesion_edge.manifest import Manifest
 from lesion_export.bootstrap import interval
 from lesion_export.bundle import describe_variant
-from lesion_export.card import model_card
+from lesion_export.model_card import model_card
 from lesion_export.operating_point import Outputs, scores
 from lesion_export.run import Example, lesion_numbers
 from lesion_export.subgroups import score_subgroups
