@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-
-from lesion_export import int8, prepare
 from lesion_export.int8 import make_int8
+
+from lesion_export import int8
+from lesion_export.quantization import calibration_cache
 from lesion_export.quantize import activation_scales
 from lesion_export.rounding import RoundedGraph
 from lesion_export.run import load_run
@@ -38,10 +39,10 @@ def quick_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("quick_rounding")
 def test_second_export_takes_the_ranges_of_the_first(graph: Any, tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), np.uint8)
-    first = prepare.prepare(graph, pixels, 0, tmp_path)
-    kept = (tmp_path / prepare.FILE_NAME).read_bytes()
-    second = prepare.prepare(graph, pixels, 0, tmp_path)
-    assert (tmp_path / prepare.FILE_NAME).read_bytes() == kept
+    first = calibration_cache.prepare(graph, pixels, 0, tmp_path)
+    kept = (tmp_path / calibration_cache.FILE_NAME).read_bytes()
+    second = calibration_cache.prepare(graph, pixels, 0, tmp_path)
+    assert (tmp_path / calibration_cache.FILE_NAME).read_bytes() == kept
     assert second.rounded.graph == first.rounded.graph
     assert {name: values.tolist() for name, values in second.rounded.scales.items()} == {
         name: values.tolist() for name, values in first.rounded.scales.items()
@@ -49,18 +50,18 @@ def test_second_export_takes_the_ranges_of_the_first(graph: Any, tmp_path: Path)
     for name, histogram in first.histograms.items():
         assert (second.histograms[name].low, second.histograms[name].high) == (histogram.low, histogram.high)
         np.testing.assert_array_equal(second.histograms[name].counts, histogram.counts)
-    other = prepare.prepare(graph, 255 - pixels, 0, tmp_path)
+    other = calibration_cache.prepare(graph, 255 - pixels, 0, tmp_path)
     assert {name: h.high for name, h in other.histograms.items()} != {
         name: h.high for name, h in first.histograms.items()
     }
-    assert [path.name for path in tmp_path.iterdir()] == [prepare.FILE_NAME]
+    assert [path.name for path in tmp_path.iterdir()] == [calibration_cache.FILE_NAME]
 
 
 @pytest.mark.usefixtures("quick_rounding")
 def test_damaged_cache_is_made_again(graph: Any, tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), np.uint8)
-    (tmp_path / prepare.FILE_NAME).write_bytes(b"not an archive")
-    assert prepare.prepare(graph, pixels, 0, tmp_path).histograms
+    (tmp_path / calibration_cache.FILE_NAME).write_bytes(b"not an archive")
+    assert calibration_cache.prepare(graph, pixels, 0, tmp_path).histograms
 
 
 def test_blocks_go_back_to_float_until_the_gates_hold(

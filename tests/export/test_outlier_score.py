@@ -19,7 +19,7 @@ from lesion_export import calibrate, gates, int8, outlier_graph
 from lesion_export.equalize import equalize
 from lesion_export.operating_point import Outputs
 from lesion_export.outlier_graph import Outliers, append_score, fit_limit, has_score, load_outliers, set_limit
-from lesion_export.prepare import prepare
+from lesion_export.quantization.calibration_cache import prepare
 from lesion_export.quantize import quantize
 from lesion_export.run import load_run
 from lesion_export.sensitivity import residual_blocks
