@@ -89,7 +89,7 @@ def append_score(graph: Any, outliers: Outliers) -> None:
 
     feature_map = _output_of(graph, outliers.layer)
     constants = {
-        # `lesion_export.equalize` scales the channels of the feature map; this undoes it.
+        # `lesion_export.quantization.equalize` scales the channels of the feature map; this undoes it.
         CHANNELS: np.ones_like(outliers.mean),
         "outlier_mean": outliers.mean,
         "outlier_directions": outliers.directions,
