@@ -42,7 +42,7 @@ def quantize(
     Args:
         graph: `onnx.ModelProto` of `lesion_export.convert`.
         ranges: of every activation, from `lesion_export.calibrate`.
-        scales: of every weight tensor, one per output channel, from `lesion_export.rounding`.
+        scales: of every weight tensor, one per output channel, from `lesion_export.quantization.gptq`.
         keep_float: names of nodes that stay float besides those of `stays_float`.
 
     Returns:
