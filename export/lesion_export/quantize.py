@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from lesion_export.calibrate import Ranges
+    from lesion_export.quantization.calibrate import Ranges
 
 MAX_WEIGHT = 64
 """Weights are integers from -64 to 64; see above."""
@@ -41,7 +41,7 @@ def quantize(
 
     Args:
         graph: `onnx.ModelProto` of `lesion_export.convert`.
-        ranges: of every activation, from `lesion_export.calibrate`.
+        ranges: of every activation, from `lesion_export.quantization.calibrate`.
         scales: of every weight tensor, one per output channel, from `lesion_export.quantization.gptq`.
         keep_float: names of nodes that stay float besides those of `stays_float`.
 

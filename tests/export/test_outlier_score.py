@@ -15,9 +15,10 @@ from lesion_edge import Classifier, LesionEdgeError
 from lesion_edge.manifest import load_manifest
 from lesion_edge.preprocess import load_pixels
 from lesion_edge.selftest import self_test
-from lesion_export import calibrate, gates, int8, outlier_graph
+from lesion_export import gates, int8, outlier_graph
 from lesion_export.operating_point import Outputs
 from lesion_export.outlier_graph import Outliers, append_score, fit_limit, has_score, load_outliers, set_limit
+from lesion_export.quantization import calibrate
 from lesion_export.quantization.calibration_cache import prepare
 from lesion_export.quantization.equalize import equalize
 from lesion_export.quantize import quantize

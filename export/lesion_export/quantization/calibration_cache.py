@@ -12,7 +12,7 @@ import numpy as np
 
 from lesion_edge import __version__
 from lesion_edge.console import say
-from lesion_export.calibrate import Histogram, collect_histograms
+from lesion_export.quantization.calibrate import Histogram, collect_histograms
 from lesion_export.quantization.equalize import equalize
 from lesion_export.quantization.gptq import RoundedGraph, round_weights
 from lesion_export.quantize import stays_float
