@@ -19,7 +19,7 @@ from lesion_export import gates
 from lesion_export.convert import convert
 from lesion_export.quantization import calibrate
 from lesion_export.quantization.calibration_cache import prepare
-from lesion_export.quantize import quantize
+from lesion_export.quantization.qdq import quantize
 from lesion_export.run import load_run, read_pixels
 
 

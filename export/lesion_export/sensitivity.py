@@ -32,7 +32,7 @@ def noisiest_first(graph: Any, quantized: Any, pixels: NDArray[np.uint8]) -> lis
 
     Args:
         graph: float `onnx.ModelProto`.
-        quantized: what `lesion_export.quantize` made of it.
+        quantized: what `lesion_export.quantization.qdq` made of it.
         pixels: uint8 (N, S, S, 3) RGB.
 
     Returns:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from lesion_edge.manifest import load_manifest
 from lesion_edge.preprocess import load_pixels
 from lesion_export.operating_point import softmax
-from lesion_export.quantize import ADD_STEPS
+from lesion_export.quantization.qdq import ADD_STEPS
 
 if TYPE_CHECKING:
     from tests.conftest import ExportedBundle, TrainedRun

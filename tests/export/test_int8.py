@@ -13,7 +13,7 @@ from lesion_export.int8 import make_int8
 from lesion_export import int8
 from lesion_export.quantization import calibration_cache
 from lesion_export.quantization.gptq import RoundedGraph
-from lesion_export.quantize import activation_scales
+from lesion_export.quantization.qdq import activation_scales
 from lesion_export.run import load_run
 from lesion_export.sensitivity import noisiest_first, residual_blocks
 

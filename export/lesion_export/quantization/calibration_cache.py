@@ -15,7 +15,7 @@ from lesion_edge.console import say
 from lesion_export.quantization.calibrate import Histogram, collect_histograms
 from lesion_export.quantization.equalize import equalize
 from lesion_export.quantization.gptq import RoundedGraph, round_weights
-from lesion_export.quantize import stays_float
+from lesion_export.quantization.qdq import stays_float
 
 if TYPE_CHECKING:
     from pathlib import Path

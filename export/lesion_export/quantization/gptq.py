@@ -15,7 +15,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from lesion_edge.progress import progress_bar
 from lesion_edge.session import available_cpus, open_session
-from lesion_export.quantize import MAX_WEIGHT, stays_float
+from lesion_export.quantization.qdq import MAX_WEIGHT, stays_float
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
