@@ -12,10 +12,10 @@ from lesion_export.int8 import make_int8
 
 from lesion_export import int8
 from lesion_export.quantization import calibration_cache
+from lesion_export.quantization.float_fallback import noisiest_first, residual_blocks
 from lesion_export.quantization.gptq import RoundedGraph
 from lesion_export.quantization.qdq import activation_scales
 from lesion_export.run import load_run
-from lesion_export.sensitivity import noisiest_first, residual_blocks
 
 if TYPE_CHECKING:
     from tests.conftest import ExportedBundle, TrainedRun

@@ -21,9 +21,9 @@ from lesion_export.outlier_graph import Outliers, append_score, fit_limit, has_s
 from lesion_export.quantization import calibrate
 from lesion_export.quantization.calibration_cache import prepare
 from lesion_export.quantization.equalize import equalize
+from lesion_export.quantization.float_fallback import residual_blocks
 from lesion_export.quantization.qdq import quantize
 from lesion_export.run import load_run
-from lesion_export.sensitivity import residual_blocks
 
 if TYPE_CHECKING:
     from tests.conftest import ExportedBundle, TrainedRun

@@ -11,9 +11,9 @@ from lesion_edge.console import say
 from lesion_export.gates import graph_logits, time_ratio
 from lesion_export.quantization import calibrate
 from lesion_export.quantization.calibration_cache import prepare
+from lesion_export.quantization.float_fallback import noisiest_first, residual_blocks
 from lesion_export.quantization.qdq import quantize
 from lesion_export.run import read_pixels
-from lesion_export.sensitivity import noisiest_first, residual_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
