@@ -20,7 +20,7 @@ from PIL import Image
 
 from lesion_edge import metrics
 from lesion_edge.preprocess import load_pixels
-from lesion_train import augment, paper, robust
+from lesion_train import augment, augmented_dataset, paper, robust
 from lesion_train.features import predict_batches
 from lesion_train.run import Settings
 
@@ -58,7 +58,7 @@ WITHOUT: dict[str, list[tuple[Any, str, Any]]] = {
     "a third of the learning rate": [(robust, "RATES", (5e-5, 1e-6))],
     "three times the learning rate": [(robust, "RATES", (4.5e-4, 1e-6))],
     "norms not folded": [(robust, "fold_norms", same), (robust, "unfold_norms", copy_weights)],
-    "no augmentation": [(views, "augment", plain)],
+    "no augmentation": [(augmented_dataset, "augment", plain)],
     "no colour and light": [(augment, "shift_colours", unchanged), (augment, "light_unevenly", unchanged)],
     "milder colours": [
         (augment, "SATURATION", (0.7, 1.3)),

@@ -12,13 +12,13 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from lesion_export.int8 import SEED, range_pixels
 
 from lesion_edge import metrics
 from lesion_export import gates
 from lesion_export.convert import convert
 from lesion_export.quantization import calibrate
 from lesion_export.quantization.calibration_cache import prepare
+from lesion_export.quantization.int8 import SEED, range_pixels
 from lesion_export.quantization.qdq import quantize
 from lesion_export.run import load_run, read_pixels
 

@@ -142,7 +142,7 @@ def describe_thresholds(
         lesions: (N,) numbers of the lesions, for the intervals.
 
     Returns:
-        For each of `METHODS`: `threshold`, `float_fallback` and `specificity`, each with its 95 % bootstrap interval
+        For each of `METHODS`: `threshold`, `sensitivity` and `specificity`, each with its 95 % bootstrap interval
         under the same name and `_interval` (None where there are too few images).
     """
     is_positive, score = truth == positive, probabilities[:, positive]

@@ -13,9 +13,9 @@ from lesion_edge.session import open_session
 from lesion_export import gates
 from lesion_export.convert import convert, set_temperature
 from lesion_export.fp16 import to_half
-from lesion_export.int8 import make_int8
 from lesion_export.operating_point import Outputs, decide_outputs, describe_thresholds, scores
 from lesion_export.outlier_graph import append_score, load_outliers, set_limit
+from lesion_export.quantization.int8 import make_int8
 from lesion_export.run import lesion_numbers, read_pixels
 from lesion_export.subgroups import score_subgroups
 

@@ -47,7 +47,7 @@ def score_subgroups(
 
     Returns:
         For each of `COLUMNS` that the data have: value to `images`, `lesions`, `positives`, the counts `missed`,
-        `false_alarms` and `flipped` (another label than the float graph's), and `float_fallback`, `specificity`,
+        `false_alarms` and `flipped` (another label than the float graph's), and `sensitivity`, `specificity`,
         `roc_auc` and `ece`, None where undefined; all but the last with `…_interval`. A diagnosis of one class
         alone has its `roc_auc` against all images of the others.
     """

@@ -152,11 +152,11 @@ def test_diagnosis_source_and_notes_reach_the_bundle(
 
 
 def test_passed_gates_are_recorded(exported_bundle: ExportedBundle) -> None:
-    gates = [gates.Gate(**gate) for gate in load_manifest(exported_bundle.folder).provenance["gates"]]
-    assert {gate.variant for gate in gates} == {"fp32", "fp16", "int8"}
-    assert gates.all_passed(gates)
+    recorded = [gates.Gate(**gate) for gate in load_manifest(exported_bundle.folder).provenance["gates"]]
+    assert {gate.variant for gate in recorded} == {"fp32", "fp16", "int8"}
+    assert gates.all_passed(recorded)
     printed = {tuple(line[:39].split(maxsplit=1)) for line in exported_bundle.command.stderr.splitlines()}
-    assert {(gate.variant, gate.name) for gate in gates} <= {tuple(map(str.strip, row)) for row in printed}
+    assert {(gate.variant, gate.name) for gate in recorded} <= {tuple(map(str.strip, row)) for row in printed}
 
 
 @pytest.mark.parametrize(
@@ -285,7 +285,7 @@ def test_failed_gate_writes_nothing_and_keeps_the_older_bundle(
 ) -> None:
     before, graph = contents(older), onnx.load(exported_bundle.folder / "fp32.onnx")
     monkeypatch.setattr("lesion_export.pipeline.convert", lambda *arguments: graph)
-    monkeypatch.setattr(verify, "MAX_LOGIT_DIFFERENCE", -1.0)
+    monkeypatch.setattr(gates, "MAX_LOGIT_DIFFERENCE", -1.0)
     with pytest.raises(typer.Exit) as end:
         export(trained_run.folder, older)
     assert end.value.exit_code == 1

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from lesion_export.int8 import make_int8
 
-from lesion_export import int8
-from lesion_export.quantization import calibration_cache
+from lesion_export.quantization import calibration_cache, int8
 from lesion_export.quantization.float_fallback import noisiest_first, residual_blocks
 from lesion_export.quantization.gptq import RoundedGraph
+from lesion_export.quantization.int8 import make_int8
 from lesion_export.quantization.qdq import activation_scales
 from lesion_export.run import load_run
 
@@ -32,8 +31,10 @@ def graph(exported_bundle: ExportedBundle) -> Any:
 def quick_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is kept is looked at here, not how good it is; rounding takes half a minute."""
     scales = {"a": np.array([1, 2], np.float32), "b": np.array([3], np.float32)}
-    monkeypatch.setattr(prepare, "equalize", lambda graph, pixels: graph)
-    monkeypatch.setattr(prepare, "round_weights", lambda graph, pixels, seed: RoundedGraph(graph, scales))
+    monkeypatch.setattr(calibration_cache, "equalize", lambda graph, pixels: graph)
+    monkeypatch.setattr(
+        calibration_cache, "round_weights", lambda graph, pixels, seed: RoundedGraph(graph, scales)
+    )
 
 
 @pytest.mark.usefixtures("quick_rounding")

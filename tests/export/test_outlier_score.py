@@ -15,10 +15,10 @@ from lesion_edge import Classifier, LesionEdgeError
 from lesion_edge.manifest import load_manifest
 from lesion_edge.preprocess import load_pixels
 from lesion_edge.selftest import self_test
-from lesion_export import gates, int8, outlier_graph
+from lesion_export import gates, outlier_graph
 from lesion_export.operating_point import Outputs
 from lesion_export.outlier_graph import Outliers, append_score, fit_limit, has_score, load_outliers, set_limit
-from lesion_export.quantization import calibrate
+from lesion_export.quantization import calibrate, int8
 from lesion_export.quantization.calibration_cache import prepare
 from lesion_export.quantization.equalize import equalize
 from lesion_export.quantization.float_fallback import residual_blocks
@@ -312,9 +312,9 @@ def refusing(*indices: int, value: float = 2) -> Outputs:
     ],
 )
 def test_gates_of_refusal(reference: Outputs, outputs: Outputs, failed: list[str]) -> None:
-    gates = gates.refusal_gates("int8", reference, outputs)
-    assert [gate.name for gate in gates if not gate.passed] == failed
-    assert len(gates) == (0 if outputs.outliers is None else 2)
+    found = gates.refusal_gates("int8", reference, outputs)
+    assert [gate.name for gate in found if not gate.passed] == failed
+    assert len(found) == (0 if outputs.outliers is None else 2)
 
 
 def test_score_gate_measures_the_largest_difference() -> None:

@@ -26,7 +26,7 @@ def draw(seed: int, count: int, shift: float = 0) -> NDArray[np.float32]:
 @pytest.fixture(scope="module")
 def fitted() -> Outliers:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(outliers, "DIRECTIONS", 10)
+        patch.setattr(outlier_score, "DIRECTIONS", 10)
         return fit_score(draw(0, 2000), draw(1, 300, shift=4), draw(2, 2000))
 
 
@@ -55,8 +55,8 @@ def test_distance_is_that_of_mahalanobis() -> None:
         ((30 + rng.normal(size=(20000, 8)) * deviations) ** 2).astype(np.float32) for _ in range(2)
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(outliers, "DIRECTIONS", 4)
-        patch.setattr(outliers, "LEAST_VARIANCE", 0)
+        patch.setattr(outlier_score, "DIRECTIONS", 4)
+        patch.setattr(outlier_score, "LEAST_VARIANCE", 0)
         fitted = fit_score(lesions, lesions + 1, validation)
     offsets = np.array([[12.0, 0, 0, 0, 0, 0, 0, 0], [0, 0, 0, 9, 0, 0, 2, 0], [-9, 9, 0, 0, 1, 1, 0, 2]])
     squared = ((offsets / deviations) ** 2).sum(axis=1)
