@@ -18,7 +18,7 @@ from lesion_edge.preprocess import load_pixels
 from lesion_export.operating_point import softmax
 
 if TYPE_CHECKING:
-    from tests.conftest import ExportedBundle, Finished, TrainedRun
+    from tests.conftest import CompletedRows, ExportedBundle, TrainedRun
 
 pytest.importorskip("tensorflow")
 pytest.importorskip("onnxruntime")
@@ -31,7 +31,7 @@ def test_device_answers_what_the_trained_model_answers(
     trained_run: TrainedRun,
     trained_model: Any,
     exported_bundle: ExportedBundle,
-    command: Callable[..., Finished],
+    command: Callable[..., CompletedRows],
 ) -> None:
     options = ["--variant", variant, "--device", "cpu", "--evaluate"]
     run = command("lesion-infer", trained_run.data, "--model", exported_bundle.folder, *options)
@@ -60,7 +60,7 @@ def test_device_answers_what_the_trained_model_answers(
 def test_device_without_a_choice_takes_int8_on_the_cpu_and_writes_a_file(
     exported_bundle: ExportedBundle,
     pictures: Callable[..., None],
-    command: Callable[..., Finished],
+    command: Callable[..., CompletedRows],
     tmp_path: Path,
 ) -> None:
     pictures(tmp_path / "new", 4, seed=9)

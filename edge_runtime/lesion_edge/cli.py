@@ -90,9 +90,9 @@ def infer() -> bool:
         return examine(options["model"], options["device"], options["threads"], options["variant"])
     if self_test:
         return _self_test(options["model"], options["device"], options["variant"])
-    from lesion_edge.inference import Job, run
+    from lesion_edge.inference import InferenceOptions, run
 
-    return run(Job(**options))
+    return run(InferenceOptions(**options))
 
 
 def _self_test(model: Path | None, device: str, variant: str | None) -> bool:

@@ -60,7 +60,7 @@ def overlay(picture: Image.Image, cam: NDArray[np.float32], resize: Resize) -> I
     return Image.alpha_composite(picture.convert("RGBA"), layer).convert("RGB")
 
 
-class Explainer:
+class HeatmapWriter:
     """Writes an overlay per image into a folder, under the image's path below what the paths have in common."""
 
     def __init__(self, folder: Path, paths: Sequence[str], resize: Resize) -> None:

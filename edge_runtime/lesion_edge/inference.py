@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from lesion_edge.console import say
 from lesion_edge.errors import LesionEdgeError
 from lesion_edge.images import find_images
-from lesion_edge.listing import Listing
+from lesion_edge.listing import StdinPaths
 from lesion_edge.parallel import ordered_map
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Job:
+class InferenceOptions:
     """A request; the fields are the options of the command."""
 
     paths: Sequence[str]
@@ -43,7 +43,7 @@ class Job:
     watch: bool = False
 
 
-def run(job: Job) -> bool:
+def run(job: InferenceOptions) -> bool:
     """Do the job; True when every image could be used.
 
     Raises:
@@ -77,7 +77,7 @@ def run(job: Job) -> bool:
 
         evaluation = Evaluation(names, classifier.manifest.positive_class)
 
-    def take_earlier(prediction: Prediction) -> None:
+    def restore(prediction: Prediction) -> None:
         summary.add_earlier(prediction)
         if evaluation is not None:
             evaluation.add(prediction)
@@ -85,26 +85,26 @@ def run(job: Job) -> bool:
     keep = None
     done: set[str] = set()
     if job.output is not None and (job.resume or job.watch):
-        from lesion_edge.resume import Finished
+        from lesion_edge.resume import CompletedRows
 
-        finished = Finished(job.output, job.format, names, take_earlier)
+        finished = CompletedRows(job.output, job.format, names, restore)
         finished.check_model(classifier)
         images, keep, done = finished.remaining(images), finished.bytes, set(finished.paths)
 
     interrupted = False
     with contextlib.ExitStack() as stack:
         writer = stack.enter_context(PredictionWriter(job.output, job.format, names, keep))
-        takers: list[Callable[[Prediction], None]] = [writer.add, summary.add]
+        sinks: list[Callable[[Prediction], None]] = [writer.add, summary.add]
         if evaluation is not None:
-            takers.append(evaluation.add)
-        attachments = _attachments(job, classifier, stack)
+            sinks.append(evaluation.add)
+        post_processors = _post_processors(job, classifier, stack)
         advance = stack.enter_context(_progress(job))
         predictions = stack.enter_context(
-            contextlib.closing(_predictions(job, classifier, images, listing, done, attachments))
+            contextlib.closing(_predictions(job, classifier, images, listing, done, post_processors))
         )
         try:
             for prediction in predictions:
-                for take in takers:
+                for take in sinks:
                     take(prediction)
                 advance(1)
         except KeyboardInterrupt:
@@ -117,38 +117,38 @@ def run(job: Job) -> bool:
     return not summary.errors and not (evaluation is not None and evaluation.without_truth)
 
 
-def _attachments(
-    job: Job, classifier: Classifier, stack: contextlib.ExitStack
+def _post_processors(
+    job: InferenceOptions, classifier: Classifier, stack: contextlib.ExitStack
 ) -> list[Callable[[Prediction], Prediction]]:
     """What is to be made of a prediction besides its row, by the thread that has it."""
-    attachments: list[Callable[[Prediction], Prediction]] = []
+    post_processors: list[Callable[[Prediction], Prediction]] = []
     if job.explain is not None:
-        from lesion_edge.explain import Explainer
+        from lesion_edge.explain import HeatmapWriter
 
-        attachments.append(Explainer(job.explain, job.paths, classifier.manifest.resize).write)
+        post_processors.append(HeatmapWriter(job.explain, job.paths, classifier.manifest.resize).write)
     if job.report is not None:
         from lesion_edge.report import Report
 
-        attachments.append(stack.enter_context(Report(job.report, classifier)).add)
-    return attachments
+        post_processors.append(stack.enter_context(Report(job.report, classifier)).add)
+    return post_processors
 
 
 def _predictions(
-    job: Job,
+    job: InferenceOptions,
     classifier: Classifier,
     images: Iterator[str],
-    listing: Listing | None,
+    listing: StdinPaths | None,
     done: set[str],
-    attachments: Sequence[Callable[[Prediction], Prediction]],
+    post_processors: Sequence[Callable[[Prediction], Prediction]],
 ) -> Generator[Prediction, None, None]:
     def attach(prediction: Prediction) -> Prediction:
-        for attachment in attachments:
+        for attachment in post_processors:
             prediction = attachment(prediction)
         return prediction
 
     def classify(images: Iterable[str]) -> Iterator[Prediction]:
-        predictions = classifier.predict(images, job.batch_size, cam=bool(attachments))
-        return ordered_map(attach, predictions, classifier.threads) if attachments else predictions
+        predictions = classifier.predict(images, job.batch_size, cam=bool(post_processors))
+        return ordered_map(attach, predictions, classifier.threads) if post_processors else predictions
 
     if job.watch:
         from lesion_edge.watch import Watcher
@@ -160,7 +160,7 @@ def _predictions(
         yield from classify(images)
 
 
-def _check(job: Job) -> None:
+def _check(job: InferenceOptions) -> None:
     if not job.paths:
         raise LesionEdgeError("no PATH: name folders, files, or - for a list on standard input")
     if job.resume and job.output is None:
@@ -177,15 +177,15 @@ def _check(job: Job) -> None:
         raise LesionEdgeError(f"cannot write {job.report}: its folder does not exist")
 
 
-def _listing(paths: Sequence[str]) -> Listing | None:
+def _listing(paths: Sequence[str]) -> StdinPaths | None:
     if "-" not in paths:
         return None
     if sys.stdin is None:
         raise LesionEdgeError("standard input is closed: - needs a list of images there")
-    return Listing(sys.stdin.fileno())
+    return StdinPaths(sys.stdin.fileno())
 
 
-def _progress(job: Job) -> contextlib.AbstractContextManager[Callable[[int], None]]:
+def _progress(job: InferenceOptions) -> contextlib.AbstractContextManager[Callable[[int], None]]:
     from lesion_edge.progress import progress_bar
 
     if job.output is None and sys.stdout.isatty():  # the rows themselves are to be seen there

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from lesion_edge.classifier import Prediction
 
 
-class Listing:
+class StdinPaths:
     """The lines of a file descriptor; names may hold any bytes but a line break."""
 
     def __init__(self, descriptor: int) -> None:

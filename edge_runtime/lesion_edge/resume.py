@@ -18,7 +18,7 @@ TOLERANCE = 1e-3
 """Largest difference of probability that rounding and batching may make within one model."""
 
 
-class Finished:
+class CompletedRows:
     """The whole rows of an output file.
 
     Args:

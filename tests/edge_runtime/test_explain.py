@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from lesion_edge import Classifier
-from lesion_edge.explain import LONGEST_SIDE, Explainer, heat_map, overlay, seen_part
+from lesion_edge.explain import LONGEST_SIDE, HeatmapWriter, heat_map, overlay, seen_part
 from lesion_edge.preprocess import Resize
 
 pytest.importorskip("onnxruntime")
@@ -66,7 +66,7 @@ def test_overlay_stands_upright_with_the_original_s_aspect(bundle: Path, tmp_pat
     source.parent.mkdir()
     Image.fromarray(levels).save(source, exif=exif, quality=95)
     (prediction,) = Classifier(bundle).predict([str(source)], cam=True)
-    Explainer(tmp_path / "out", [str(tmp_path / "in")], "squash").write(prediction)
+    HeatmapWriter(tmp_path / "out", [str(tmp_path / "in")], "squash").write(prediction)
     with Image.open(tmp_path / "out" / "photo.jpg.png") as image:
         assert image.size == (LONGEST_SIDE // 2, LONGEST_SIDE)
         pixels = np.asarray(image.convert("RGB")).astype(int)
@@ -92,12 +92,12 @@ def test_overlays_of_different_images_have_different_names(
     for name in ("in/a", "other"):
         Path(name).mkdir(parents=True)
     Path("in/a/b.jpg").touch()
-    assert Explainer(Path("out"), paths, "squash").place(image) == Path("out") / place
+    assert HeatmapWriter(Path("out"), paths, "squash").place(image) == Path("out") / place
 
 
 def test_list_may_name_images_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    explainer = Explainer(Path("out"), ["-"], "squash")
+    explainer = HeatmapWriter(Path("out"), ["-"], "squash")
     places = {explainer.place(name) for name in ("a.jpg", "b/a.jpg", "../a.jpg", "/a.jpg")}
     assert len(places) == 4
     assert all(".." not in place.parts and place.parts[0] == "out" for place in places)

@@ -17,7 +17,7 @@ from PIL import Image
 
 from lesion_edge import Classifier, LesionEdgeError, Prediction
 from lesion_edge.output import Format, PredictionWriter, read_predictions
-from lesion_edge.resume import Finished
+from lesion_edge.resume import CompletedRows
 
 pytest.importorskip("onnxruntime")
 
@@ -82,7 +82,7 @@ def test_a_file_cut_at_any_byte_goes_on_to_the_same_whole(tmp_path: Path, kind: 
     for length in range(len(whole) + 1):
         path.write_bytes(whole[:length])
         kept: list[Prediction] = []
-        finished = Finished(path, kind, CLASSES, kept.append)
+        finished = CompletedRows(path, kind, CLASSES, kept.append)
         assert kept == PREDICTIONS[: len(kept)]
         remaining = list(finished.remaining([prediction.path for prediction in PREDICTIONS]))
         with PredictionWriter(path, kind, CLASSES, finished.bytes) as writer:
@@ -93,7 +93,7 @@ def test_a_file_cut_at_any_byte_goes_on_to_the_same_whole(tmp_path: Path, kind: 
 
 def test_image_named_twice_has_two_rows(tmp_path: Path) -> None:
     written(tmp_path / "out", "csv", [PREDICTIONS[0]])
-    finished = Finished(tmp_path / "out", "csv", CLASSES, lambda prediction: None)
+    finished = CompletedRows(tmp_path / "out", "csv", CLASSES, lambda prediction: None)
     assert list(finished.remaining(["plain.png", "a", "plain.png", "plain.png"])) == [
         "a",
         "plain.png",
@@ -148,7 +148,7 @@ def test_another_model_is_noticed(bundle: Path, tmp_path: Path) -> None:
     benign = answer.probabilities["benign"] + 0.002
     other = Prediction(answer.path, answer.label, 1 - benign, {"benign": benign, "malignant": 1 - benign})
     written(tmp_path / "out", "csv", [other])
-    finished = Finished(tmp_path / "out", "csv", CLASSES, lambda prediction: None)
+    finished = CompletedRows(tmp_path / "out", "csv", CLASSES, lambda prediction: None)
     with pytest.raises(LesionEdgeError, match="another model"):
         finished.check_model(Classifier(bundle))
     os.remove(tmp_path / "a.png")

@@ -28,7 +28,7 @@ from lesion_export.cli import export
 from lesion_export.run import load_run, read_pixels
 
 if TYPE_CHECKING:
-    from tests.conftest import ExportedBundle, Finished, TrainedRun
+    from tests.conftest import CompletedRows, ExportedBundle, TrainedRun
 
 pytest.importorskip("tensorflow")
 pytest.importorskip("tf2onnx")
@@ -265,7 +265,9 @@ def test_place_that_holds_something_else_is_refused(tmp_path: Path, older: Path)
         check_output(tmp_path / "nowhere" / "bundle")
 
 
-def test_wrong_request_ends_with_one_sentence_and_two(tmp_path: Path, command: Callable[..., Finished]) -> None:
+def test_wrong_request_ends_with_one_sentence_and_two(
+    tmp_path: Path, command: Callable[..., CompletedRows]
+) -> None:
     finished = command("lesion-export", tmp_path, "--output", tmp_path / "bundle", "--quantize")
     assert finished.returncode == 2
     assert finished.stdout == ""

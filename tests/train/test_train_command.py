@@ -21,7 +21,7 @@ from lesion_train.paper import train_paper
 from lesion_train.run import Settings, describe_run
 
 if TYPE_CHECKING:
-    from tests.conftest import Finished, TrainedRun
+    from tests.conftest import CompletedRows, TrainedRun
 
 reference = pytest.importorskip("sklearn.metrics")
 pytest.importorskip("tensorflow")
@@ -37,7 +37,7 @@ def digests(folder: Path) -> dict[str, str]:
     }
 
 
-def refusal(command: Finished) -> str:
+def refusal(command: CompletedRows) -> str:
     """The one sentence that a refused command ends with."""
     assert command.returncode == 2, command.stderr
     assert command.stdout == ""
@@ -144,7 +144,7 @@ def test_history_has_three_epochs_of_each_stage(trained_run: TrainedRun) -> None
 
 
 def test_finished_run_is_refused_as_output_and_left_as_it_is(
-    trained_run: TrainedRun, command: Callable[..., Finished]
+    trained_run: TrainedRun, command: Callable[..., CompletedRows]
 ) -> None:
     before = digests(trained_run.folder)
     again = command("lesion-train", trained_run.data, "--output", trained_run.folder, "--weights", "none")
@@ -153,7 +153,7 @@ def test_finished_run_is_refused_as_output_and_left_as_it_is(
 
 
 def test_resuming_a_finished_run_says_so_and_changes_nothing(
-    trained_run: TrainedRun, command: Callable[..., Finished]
+    trained_run: TrainedRun, command: Callable[..., CompletedRows]
 ) -> None:
     before = digests(trained_run.folder)
     again = command("lesion-train", trained_run.data, "--output", trained_run.folder, "--resume")

@@ -84,7 +84,7 @@ class Progress:
     file: Path
     stage: str = ""
     epoch: int = 0
-    """Finished epochs of that stage."""
+    """CompletedRows epochs of that stage."""
     history: list[dict[str, Any]] = field(default_factory=list)
     """One row per epoch: stage, epoch, loss, accuracy, val_loss, val_accuracy."""
 
