@@ -22,7 +22,7 @@ from lesion_edge import metrics
 from lesion_edge.preprocess import load_pixels
 from lesion_train import augment, augmented_dataset, paper, robust
 from lesion_train.features import predict_batches
-from lesion_train.run import Settings
+from lesion_train.run import TrainConfig
 
 
 def plain(picture: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
@@ -55,11 +55,11 @@ WITHOUT: dict[str, list[tuple[Any, str, Any]]] = {
     "only conv5 learns": [(robust, "FIRST_LAYER", "conv5_block1_1_conv")],
     "only the head learns": [(robust, "FIRST_LAYER", "none")],
     "all layers learn": [(robust, "FIRST_LAYER", "conv1_conv")],
-    "a third of the learning rate": [(robust, "RATES", (5e-5, 1e-6))],
-    "three times the learning rate": [(robust, "RATES", (4.5e-4, 1e-6))],
+    "a third of the learning rate": [(robust, "LEARNING_RATES", (5e-5, 1e-6))],
+    "three times the learning rate": [(robust, "LEARNING_RATES", (4.5e-4, 1e-6))],
     "norms not folded": [(robust, "fold_norms", same), (robust, "unfold_norms", copy_weights)],
     "no augmentation": [(augmented_dataset, "augment", plain)],
-    "no colour and light": [(augment, "shift_colours", unchanged), (augment, "light_unevenly", unchanged)],
+    "no colour and light": [(augment, "color_jitter", unchanged), (augment, "random_illumination", unchanged)],
     "milder colours": [
         (augment, "SATURATION", (0.7, 1.3)),
         (augment, "CONTRAST", (0.75, 1.25)),
@@ -67,11 +67,11 @@ WITHOUT: dict[str, list[tuple[Any, str, Any]]] = {
         (augment, "GAMMA", (0.8, 1.25)),
         (augment, "BALANCE", 0.1),
     ],
-    "milder framing": [(augment, "MIN_AREA", 0.3), (augment, "MAX_STRETCH", 1.4), (augment, "WHOLE", 0.3)],
-    "no degrading": [(augment, "degrade", unchanged)],
-    "no reframing": [(augment, "WHOLE", 1.1)],
-    "no balancing": [(robust, "draw_weights", even_weights)],
-    "no averaging": [(robust, "AVERAGED", 0.0)],
+    "milder framing": [(augment, "MIN_AREA", 0.3), (augment, "MAX_STRETCH", 1.4), (augment, "P_KEEP_WHOLE", 0.3)],
+    "no degrading": [(augment, "degrade_quality", unchanged)],
+    "no reframing": [(augment, "P_KEEP_WHOLE", 1.1)],
+    "no balancing": [(robust, "sampling_weights", even_weights)],
+    "no averaging": [(robust, "EMA_FRACTION", 0.0)],
 }
 
 
@@ -90,7 +90,7 @@ def write_table(file: Path, rows: list[dict[str, str]], root: Path) -> Path:
     return file
 
 
-def measure(settings: Settings, pixels: np.ndarray, there: np.ndarray) -> list[str]:
+def measure(settings: TrainConfig, pixels: np.ndarray, there: np.ndarray) -> list[str]:
     """Train once and give AUCs: on a grouped part of the training sources, and on the other source."""
     with tempfile.TemporaryDirectory() as work:
         trained = robust.train_robust(settings, Path(work))
@@ -109,7 +109,7 @@ def compare(arguments: argparse.Namespace, folder: Path) -> None:
     pixels = np.stack([load_pixels((root / row["file"]).read_bytes(), arguments.image_size) for row in held_out])
     there = np.array([row["label"] == "malignant" for row in held_out])
     table = write_table(folder / "train.csv", read(arguments.data, arguments.train), root)
-    settings = Settings(
+    settings = TrainConfig(
         str(table),
         "robust",
         arguments.weights,
@@ -122,10 +122,10 @@ def compare(arguments: argparse.Namespace, folder: Path) -> None:
         None,
     )
     # The pictures are the same for all: decoded once.
-    decoded = paper.resize_images(paper.load_split(settings)[0], settings, folder, robust.STORED_SIDE)
+    decoded = paper.resize_images(paper.load_split(settings)[0], settings, folder, robust.CACHED_SIZE)
     short: list[tuple[Any, str, Any]] = [
-        (robust, "EPOCH_VIEWS", arguments.views),
-        (robust, "SIZE", 1),
+        (robust, "SAMPLES_PER_EPOCH", arguments.views),
+        (robust, "TRAIN_SIZE_RATIO", 1),
         (robust, "resize_images", lambda *_, **__: decoded),
         (robust, "fit_outliers", lambda *_: None),
     ]

@@ -29,7 +29,7 @@ def main() -> None:
     arguments = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from lesion_train.features import predict_batches
-    from lesion_train.model import build_model, feature_extractor, freeze_base, rest_of_model
+    from lesion_train.model import build_model, feature_extractor, freeze_base, submodel_after
     from lesion_train.paper import BATCH_SIZE, HIDDEN_UNITS, compile_model
 
     files = itertools.islice(find_images([str(arguments.images)]), arguments.count)
@@ -37,7 +37,7 @@ def main() -> None:
     labels = np.arange(len(pixels)) % 2
     model = build_model(180, 2, arguments.weights, HIDDEN_UNITS)
     freeze_base(model)
-    whole, head = compile_model(model), compile_model(rest_of_model(model, after="avg_pool"))
+    whole, head = compile_model(model), compile_model(submodel_after(model, after="avg_pool"))
     extractor = feature_extractor(model, ["avg_pool"])
 
     def seconds(model: Any, inputs: Any) -> float:

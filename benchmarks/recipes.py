@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from lesion_edge import metrics
-from lesion_edge.classifier import Classifier, decide
+from lesion_edge.classifier import Classifier, apply_threshold
 from lesion_edge.preprocess import load_pixels
 from lesion_export.bootstrap import interval
 from lesion_export.operating_point import softmax
@@ -119,7 +119,7 @@ def answer(recipe: Recipe, files: list[Path]) -> dict[str, tuple[Any, Any]]:
     keras = softmax(np.log(keras) / fp32.temperature)
     small = np.concatenate([int8.run(pixels[i : i + 8])["probabilities"] for i in range(0, len(pixels), 8)])
     return {
-        name: (values[:, positive], decide(values, threshold, positive) == positive)
+        name: (values[:, positive], apply_threshold(values, threshold, positive) == positive)
         for name, values, threshold in (("Keras", keras, fp32.threshold), ("int8", small, int8.threshold))
     }
 

@@ -21,10 +21,10 @@ IMAGE_SIZE = 64
 COLOURS = {"benign": (60, 170, 60), "malignant": (170, 60, 60)}
 BROKEN = "benign/broken.jpg"
 
-CompletedRows = subprocess.CompletedProcess[str]
+FinishedCommand = subprocess.CompletedProcess[str]
 
 
-def run_command(name: str, *arguments: str | os.PathLike[str]) -> CompletedRows:
+def run_command(name: str, *arguments: str | os.PathLike[str]) -> FinishedCommand:
     """Run `lesion-train`, `lesion-export` or `lesion-infer` in a process of its own."""
     module = {"lesion-train": "lesion_train", "lesion-export": "lesion_export", "lesion-infer": "lesion_edge"}[
         name
@@ -55,7 +55,7 @@ class TrainedRun:
 
     folder: Path
     data: Path
-    command: CompletedRows
+    command: FinishedCommand
 
     @property
     def record(self) -> dict[str, Any]:
@@ -69,7 +69,7 @@ class ExportedBundle:
     """A finished export with all variants, and how its command ended."""
 
     folder: Path
-    command: CompletedRows
+    command: FinishedCommand
 
 
 def export_run(run: Path, bundle: Path) -> ExportedBundle:
@@ -80,7 +80,7 @@ def export_run(run: Path, bundle: Path) -> ExportedBundle:
 
 
 @pytest.fixture(scope="session")
-def command() -> Callable[..., CompletedRows]:
+def command() -> Callable[..., FinishedCommand]:
     """`run_command`."""
     return run_command
 

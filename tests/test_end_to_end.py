@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from lesion_edge.classifier import decide
+from lesion_edge.classifier import apply_threshold
 from lesion_edge.manifest import load_manifest
 from lesion_edge.preprocess import load_pixels
 from lesion_export.operating_point import softmax
 
 if TYPE_CHECKING:
-    from tests.conftest import CompletedRows, ExportedBundle, TrainedRun
+    from tests.conftest import ExportedBundle, FinishedCommand, TrainedRun
 
 pytest.importorskip("tensorflow")
 pytest.importorskip("onnxruntime")
@@ -31,7 +31,7 @@ def test_device_answers_what_the_trained_model_answers(
     trained_run: TrainedRun,
     trained_model: Any,
     exported_bundle: ExportedBundle,
-    command: Callable[..., CompletedRows],
+    command: Callable[..., FinishedCommand],
 ) -> None:
     options = ["--variant", variant, "--device", "cpu", "--evaluate"]
     run = command("lesion-infer", trained_run.data, "--model", exported_bundle.folder, *options)
@@ -46,7 +46,7 @@ def test_device_answers_what_the_trained_model_answers(
     names = trained_run.record["class_names"]
     entry = load_manifest(exported_bundle.folder).variants[variant]
     calibrated = softmax(np.log(probabilities) / entry.temperature)
-    labels = decide(calibrated, entry.threshold, names.index(trained_run.record["positive_class"]))
+    labels = apply_threshold(calibrated, entry.threshold, names.index(trained_run.record["positive_class"]))
     assert [row["label"] for row in rows] == [names[index] for index in labels]
     answers = np.array([[float(row[f"p_{name}"]) for name in names] for row in rows])
     np.testing.assert_allclose(answers, calibrated, atol=tolerance)
@@ -60,7 +60,7 @@ def test_device_answers_what_the_trained_model_answers(
 def test_device_without_a_choice_takes_int8_on_the_cpu_and_writes_a_file(
     exported_bundle: ExportedBundle,
     pictures: Callable[..., None],
-    command: Callable[..., CompletedRows],
+    command: Callable[..., FinishedCommand],
     tmp_path: Path,
 ) -> None:
     pictures(tmp_path / "new", 4, seed=9)

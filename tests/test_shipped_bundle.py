@@ -20,7 +20,7 @@ from lesion_export.operating_point import Outputs
 from lesion_train.synthetic import write_dataset
 
 if TYPE_CHECKING:
-    from tests.conftest import CompletedRows
+    from tests.conftest import FinishedCommand
 
 DATA = Path(lesion_edge.__file__).parents[3] / "shared" / "data"
 """Real images beside the repository; they are no part of it."""
@@ -73,14 +73,14 @@ def test_card_names_use_licences_people_and_the_file() -> None:
     assert [text for text in sections if text not in card] == []
 
 
-def test_this_device_answers_as_it_was_released(command: Callable[..., CompletedRows]) -> None:
+def test_this_device_answers_as_it_was_released(command: Callable[..., FinishedCommand]) -> None:
     finished = command("lesion-infer", "--self-test", "--device", "cpu")
     assert finished.returncode == 0, finished.stderr
     assert "int8 on cpu: passed" in finished.stderr
 
 
 def test_generated_pictures_are_classified_without_naming_a_model(
-    command: Callable[..., CompletedRows], tmp_path: Path
+    command: Callable[..., FinishedCommand], tmp_path: Path
 ) -> None:
     write_dataset(tmp_path / "drawn", 5, seed=3)
     finished = command("lesion-infer", tmp_path / "drawn", "--output", tmp_path / "answers.csv")

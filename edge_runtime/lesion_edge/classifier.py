@@ -59,7 +59,7 @@ class Prediction:
         return "unsure" if self.label is None else "ok"
 
 
-def decide(probabilities: NDArray[Any], threshold: float | None, positive: int) -> NDArray[np.int64]:
+def apply_threshold(probabilities: NDArray[Any], threshold: float | None, positive: int) -> NDArray[np.int64]:
     """Turn probabilities into class indices; the one rule, for training, export and device.
 
     Args:
@@ -217,7 +217,7 @@ class Classifier:
         names = self.manifest.class_names
         wanted = ["probabilities", *(["cam"] if cam else []), *(["outlier"] if self._scores_outliers else [])]
         found = dict(zip(wanted, self._call(wanted, pixels), strict=True))
-        labels = decide(found["probabilities"], self.threshold, names.index(self.manifest.positive_class))
+        labels = apply_threshold(found["probabilities"], self.threshold, names.index(self.manifest.positive_class))
         for index, (row, label) in enumerate(zip(found["probabilities"].tolist(), labels, strict=True)):
             outlier = float(found["outlier"][index]) if self._scores_outliers else None
             if not np.isfinite([*row, outlier or 0]).all():

@@ -32,7 +32,7 @@ def check_output(folder: Path) -> None:
         raise LesionEdgeError(f"the folder {folder.resolve().parent} for --output does not exist")
 
 
-def describe_variant(name: str, content: bytes, **fields: Any) -> Variant:
+def make_variant(name: str, content: bytes, **fields: Any) -> Variant:
     """Fill in file name, digest and size of a variant."""
     return Variant(f"{name}.onnx", hashlib.sha256(content).hexdigest(), len(content), **fields)
 

@@ -16,7 +16,7 @@ from lesion_edge.console import say
 from lesion_edge.errors import LesionEdgeError
 
 if TYPE_CHECKING:
-    from lesion_export.pipeline import Built
+    from lesion_export.pipeline import ExportedVariants
     from lesion_export.run import Run
 
 
@@ -48,7 +48,7 @@ def export(
     """
     from lesion_edge.manifest import Manifest
     from lesion_export import gates
-    from lesion_export.bundle import check_output, describe_variant, write_bundle
+    from lesion_export.bundle import check_output, make_variant, write_bundle
     from lesion_export.model_card import model_card
     from lesion_export.run import load_run
 
@@ -56,9 +56,9 @@ def export(
     notes = _read_notes(card_notes) if card_notes else ""
     source = load_run(run, calibration)
     _require_tensorflow()
-    from lesion_export.pipeline import Wanted, build
+    from lesion_export.pipeline import ExportOptions, build
 
-    built = build(source, Wanted(quantize, half, max_drop, threshold, target_sensitivity))
+    built = build(source, ExportOptions(quantize, half, max_drop, threshold, target_sensitivity))
     say(gates.table(built.gates))
     if not gates.all_passed(built.gates):
         failed = sum(not gate.passed for gate in built.gates)
@@ -71,7 +71,7 @@ def export(
         image_size=source.image_size,
         resize=source.resize,
         variants={
-            name: describe_variant(name, content, **built.entries[name]) for name, content in built.graphs.items()
+            name: make_variant(name, content, **built.entries[name]) for name, content in built.graphs.items()
         },
         provenance=_provenance(source, built, max_drop),
     )
@@ -81,7 +81,7 @@ def export(
     say(f"bundle: {output}")
 
 
-def _provenance(source: Run, built: Built, max_drop: float) -> dict[str, Any]:
+def _provenance(source: Run, built: ExportedVariants, max_drop: float) -> dict[str, Any]:
     record = source.record
     return {
         "run": record["id"],

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesion_edge import metrics
-from lesion_edge.classifier import decide
+from lesion_edge.classifier import apply_threshold
 from lesion_export.bootstrap import interval
 from lesion_export.outlier_graph import fit_limit
 
@@ -53,7 +53,7 @@ class Outputs:
     @property
     def labels(self) -> NDArray[np.int64]:
         """Class indices (N,), as the device gives them."""
-        return decide(self.probabilities, self.threshold, self.positive)
+        return apply_threshold(self.probabilities, self.threshold, self.positive)
 
 
 def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
@@ -127,7 +127,7 @@ METHODS: dict[str, Callable[[NDArray[np.bool_], NDArray[np.float64], float], flo
 """Ways to choose a threshold; each takes positives (N,), scores (N,) and the target sensitivity."""
 
 
-def describe_thresholds(
+def threshold_table(
     probabilities: NDArray[np.float64],
     truth: NDArray[np.int64],
     positive: int,

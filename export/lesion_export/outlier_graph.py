@@ -25,7 +25,7 @@ POOL, CHANNELS, LIMIT = "outlier_pool", "outlier_channels", "outlier_limit"
 """What takes the mean of the feature map, what its channels are multiplied with, what the score is divided by."""
 DEFAULT_LAYER = "conv4_block6_out"
 """The one of a file that does not name its layer."""
-ACCEPTED = 0.985
+ACCEPTANCE_RATE = 0.985
 """Share of the validation lesions that a variant answers for: each of the two questions may refuse 0.75 %."""
 MARGIN = 1.01
 """Limit over the highest score where no validation lesion is refused, because there are too few."""
@@ -133,12 +133,12 @@ def has_score(graph: Any) -> bool:
 
 
 def fit_limit(scores: NDArray[np.float32]) -> float:
-    """The score that `ACCEPTED` of the validation lesions (N,) do not exceed, half-way to the first refused one.
+    """Limit that `ACCEPTANCE_RATE` of the validation lesions' scores (N,) do not exceed, half-way to the next.
 
     int8 adds its own noise to the distance, so each variant has its own limit.
     """
     ordered = np.sort(scores.astype(float))[::-1]
-    refused = int((1 - ACCEPTED) * len(ordered))
+    refused = int((1 - ACCEPTANCE_RATE) * len(ordered))
     return float((ordered[refused - 1] + ordered[refused]) / 2 if refused else ordered[0] * MARGIN)
 
 

@@ -13,7 +13,7 @@ from lesion_edge.session import open_session
 from lesion_export import gates
 from lesion_export.convert import convert, set_temperature
 from lesion_export.fp16 import to_half
-from lesion_export.operating_point import Outputs, decide_outputs, describe_thresholds, scores
+from lesion_export.operating_point import Outputs, decide_outputs, scores, threshold_table
 from lesion_export.outlier_graph import append_score, load_outliers, set_limit
 from lesion_export.quantization.int8 import make_int8
 from lesion_export.run import lesion_numbers, read_pixels
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ExportOptions:
     """What the user asked for."""
 
     quantize: bool
@@ -37,7 +37,7 @@ class Wanted:
 
 
 @dataclass
-class Built:
+class ExportedVariants:
     """The variants of a bundle before it is written."""
 
     graphs: dict[str, bytes] = field(default_factory=dict)
@@ -49,7 +49,7 @@ class Built:
     """How int8 was calibrated, where it was made."""
 
 
-def build(source: Run, wanted: Wanted) -> Built:
+def build(source: Run, wanted: ExportOptions) -> ExportedVariants:
     """Make every variant asked for, from the run's model and images."""
     positive = source.class_names.index(source.positive_class)
     pixels = read_pixels(source, source.validation)
@@ -62,7 +62,7 @@ def build(source: Run, wanted: Wanted) -> Built:
         append_score(graph, outliers)
     keras, *pooled = gates.keras_outputs(model, pixels, [] if outliers is None else [outliers.layer])
     names = ["logits"] if outliers is None else ["logits", "outlier"]
-    built = Built()
+    built = ExportedVariants()
 
     def decide(variant: Any, name: str) -> Outputs:
         logits, *scored = gates.graph_outputs(variant, pixels, name, names)
@@ -107,12 +107,12 @@ def build(source: Run, wanted: Wanted) -> Built:
 
 
 def _describe(
-    source: Run, wanted: Wanted, variant: str, outputs: Outputs, truth: np.ndarray[Any, Any], content: bytes
+    source: Run, wanted: ExportOptions, variant: str, outputs: Outputs, truth: np.ndarray[Any, Any], content: bytes
 ) -> dict[str, Any]:
     method, thresholds = "most probable class", {}
     if outputs.threshold is not None:
         lesions = lesion_numbers(source.validation)
-        thresholds = describe_thresholds(
+        thresholds = threshold_table(
             outputs.probabilities, truth, outputs.positive, wanted.target_sensitivity, lesions
         )
         method = {

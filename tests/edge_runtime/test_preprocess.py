@@ -466,7 +466,7 @@ def test_constant_picture_stays_constant(
     assert (load_pixels(picture, SIZE, mode) == colour).all()
 
 
-WHOLE = {
+P_KEEP_WHOLE = {
     "JPEG": encode(scene(), "JPEG", quality=80),
     "JPEG progressive": encode(scene(), "JPEG", quality=80, progressive=True),
     "PNG": encode(scene(), "PNG"),
@@ -481,11 +481,11 @@ def pixels_or_reason(content: bytes) -> Pixels | str:
         return str(error)
 
 
-@pytest.mark.parametrize("kind", WHOLE)
+@pytest.mark.parametrize("kind", P_KEEP_WHOLE)
 @given(data=st.data())
 @settings(max_examples=80, deadline=None)
 def test_cut_file_is_refused_unless_every_pixel_is_there(kind: str, data: st.DataObject) -> None:
-    whole = WHOLE[kind]
+    whole = P_KEEP_WHOLE[kind]
     length = data.draw(st.integers(0, len(whole) - 1) | st.integers(len(whole) - 40, len(whole) - 1))
     pixels = pixels_or_reason(whole[:length])
     if not isinstance(pixels, str):

@@ -22,7 +22,7 @@ from lesion_edge.preprocess import load_pixels
 from lesion_edge.selftest import golden_pictures, self_test
 
 if TYPE_CHECKING:
-    from tests.conftest import CompletedRows, ExportedBundle
+    from tests.conftest import ExportedBundle, FinishedCommand
 
 VARIANTS = ("int8", "fp16", "fp32")
 
@@ -136,7 +136,7 @@ def test_self_test_without_the_score_of_its_bundle_is_refused(scored_bundle: Pat
         self_test(classifier)
 
 
-def test_command_says_the_outcome(bundle: Path, command: Callable[..., CompletedRows]) -> None:
+def test_command_says_the_outcome(bundle: Path, command: Callable[..., FinishedCommand]) -> None:
     finished = command("lesion-infer", "--self-test", "--model", bundle)
     assert (finished.returncode, finished.stdout) == (0, "")
     assert finished.stderr.startswith("self-test of int8 on cpu: passed, largest difference 0,")

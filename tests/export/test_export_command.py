@@ -23,12 +23,12 @@ from lesion_edge.errors import LesionEdgeError
 from lesion_edge.manifest import FILE_NAME, Manifest, load_manifest, read_variant
 from lesion_edge.preprocess import load_pixels
 from lesion_export import bundle, gates
-from lesion_export.bundle import check_output, describe_variant, write_bundle
+from lesion_export.bundle import check_output, make_variant, write_bundle
 from lesion_export.cli import export
 from lesion_export.run import load_run, read_pixels
 
 if TYPE_CHECKING:
-    from tests.conftest import CompletedRows, ExportedBundle, TrainedRun
+    from tests.conftest import ExportedBundle, FinishedCommand, TrainedRun
 
 pytest.importorskip("tensorflow")
 pytest.importorskip("tf2onnx")
@@ -41,7 +41,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def small_manifest(graph: bytes) -> Manifest:
-    variant = describe_variant("fp32", graph, temperature=1.0, threshold=0.5, threshold_method="default")
+    variant = make_variant("fp32", graph, temperature=1.0, threshold=0.5, threshold_method="default")
     return Manifest(("benign", "malignant"), "malignant", 64, "squash", {"fp32": variant})
 
 
@@ -266,7 +266,7 @@ def test_place_that_holds_something_else_is_refused(tmp_path: Path, older: Path)
 
 
 def test_wrong_request_ends_with_one_sentence_and_two(
-    tmp_path: Path, command: Callable[..., CompletedRows]
+    tmp_path: Path, command: Callable[..., FinishedCommand]
 ) -> None:
     finished = command("lesion-export", tmp_path, "--output", tmp_path / "bundle", "--quantize")
     assert finished.returncode == 2
@@ -339,10 +339,10 @@ WRITE_FOR_EVER = """
 import itertools, sys
 from pathlib import Path
 from lesion_edge.manifest import Manifest
-from lesion_export.bundle import describe_variant, write_bundle
+from lesion_export.bundle import make_variant, write_bundle
 for turn in itertools.count():
     graph = bytes([turn % 256]) * 4_000_000
-    variant = describe_variant("fp32", graph, temperature=1.0, threshold=0.5, threshold_method="default")
+    variant = make_variant("fp32", graph, temperature=1.0, threshold=0.5, threshold_method="default")
     manifest = Manifest(("benign", "malignant"), "malignant", 64, "squash", {"fp32": variant})
     write_bundle(Path(sys.argv[1]), manifest, {"fp32": graph}, "card " * 100_000)
     print(turn, flush=True)

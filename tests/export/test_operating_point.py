@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lesion_edge.classifier import decide
+from lesion_edge.classifier import apply_threshold
 from lesion_export.bootstrap import SMALLEST_CLASS, interval
 from lesion_export.operating_point import (
     METHODS,
     decide_outputs,
-    describe_thresholds,
     fit_temperature,
     scores,
     softmax,
     threshold_for_balanced_accuracy,
     threshold_for_sensitivity,
+    threshold_table,
 )
 
 
@@ -93,9 +93,9 @@ def test_described_threshold_is_the_one_that_decides(
 ) -> None:
     logits, truth = drawn
     outputs = decide_outputs(logits, truth, 1, method)
-    described = describe_thresholds(outputs.probabilities, truth, 1)[method]
+    described = threshold_table(outputs.probabilities, truth, 1)[method]
     assert described["threshold"] == outputs.threshold
-    np.testing.assert_array_equal(outputs.labels, decide(outputs.probabilities, outputs.threshold, 1))
+    np.testing.assert_array_equal(outputs.labels, apply_threshold(outputs.probabilities, outputs.threshold, 1))
     found = scores(outputs, truth, ["benign", "malignant"])
     assert found["sensitivity"] == described["sensitivity"]
     assert found["specificity"] == described["specificity"]

@@ -10,7 +10,7 @@ import pytest
 
 from lesion_edge.errors import LesionEdgeError
 from lesion_edge.manifest import FILE_NAME, Manifest, load_manifest, read_variant
-from lesion_export.bundle import describe_variant, write_bundle
+from lesion_export.bundle import make_variant, write_bundle
 from lesion_export.gates import Gate
 from lesion_export.ship import ship
 
@@ -23,7 +23,7 @@ def export(folder: Path, names: tuple[str, ...] = ("int8", "fp32"), gates: Any =
     """A bundle as `lesion-export` leaves it."""
     graphs = {name: GRAPHS[name] for name in names}
     variants = {
-        name: describe_variant(
+        name: make_variant(
             name, content, temperature=1.5, threshold=0.3, threshold_method="none", metrics={"roc_auc": 0.9}
         )
         for name, content in graphs.items()

@@ -11,7 +11,7 @@ import pytest
 
 from lesion_edge.manifest import Manifest
 from lesion_export.bootstrap import interval
-from lesion_export.bundle import describe_variant
+from lesion_export.bundle import make_variant
 from lesion_export.model_card import model_card
 from lesion_export.operating_point import Outputs, scores
 from lesion_export.run import Example, lesion_numbers
@@ -140,7 +140,7 @@ def card(examples: list[Example], notes: str = "") -> str:
         made = outputs(column)
         figures = scores(made, TRUTH, ("benign", "malignant"), lesion_numbers(examples))
         figures["subgroups"] = score_subgroups(made, outputs(4), TRUTH, examples)
-        variants[name] = describe_variant(
+        variants[name] = make_variant(
             name, b"", temperature=1.0, threshold=0.5, threshold_method="", metrics=figures
         )
     manifest = Manifest(("benign", "malignant"), "malignant", 64, "squash", variants)

@@ -50,11 +50,11 @@ def test_the_picture_itself_stays_as_it_is(picture: NDArray[np.uint8]) -> None:
 
 
 def test_reframing_keeps_at_least_the_smallest_part(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(augment, "WHOLE", 0)
+    monkeypatch.setattr(augment, "P_KEEP_WHOLE", 0)
     ramp = np.broadcast_to(np.arange(0, 250, 2, dtype=np.uint8)[None, :, None], (125, 125, 3))
     shares = []
     for seed in range(100):
-        view = np.asarray(augment.reframe(np.ascontiguousarray(ramp), 64, np.random.default_rng(seed)))
+        view = np.asarray(augment.random_resized_crop(np.ascontiguousarray(ramp), 64, np.random.default_rng(seed)))
         shares.append((int(view.max()) - int(view.min())) / 248)
     narrowest = np.sqrt(augment.MIN_AREA / augment.MAX_STRETCH)
     assert narrowest - 0.03 < min(shares) < 0.75
@@ -62,10 +62,10 @@ def test_reframing_keeps_at_least_the_smallest_part(monkeypatch: pytest.MonkeyPa
 
 
 CHANGES: list[tuple[str, Callable[[Any, np.random.Generator], Any], bool, float]] = [
-    ("colours", augment.shift_colours, True, 0.6),
-    ("light", augment.light_unevenly, True, 0.2),
+    ("colours", augment.color_jitter, True, 0.6),
+    ("light", augment.random_illumination, True, 0.2),
     ("rotation", augment.rotate, False, 0.6),
-    ("degrading", augment.degrade, False, 0.5),
+    ("degrading", augment.degrade_quality, False, 0.5),
 ]
 
 
@@ -91,7 +91,9 @@ def test_degrading_loses_detail_sometimes_much_of_it() -> None:
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 48, 3), np.uint8))
     roughness = [
         float(
-            np.abs(np.diff(np.asarray(augment.degrade(noise, np.random.default_rng(seed)), float), axis=1)).mean()
+            np.abs(
+                np.diff(np.asarray(augment.degrade_quality(noise, np.random.default_rng(seed)), float), axis=1)
+            ).mean()
         )
         for seed in range(60)
     ]

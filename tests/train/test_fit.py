@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from lesion_train import fit
-from lesion_train.fit import Examples, Progress, Stage, fit_stage
+from lesion_train.fit import Checkpoint, Examples, Stage, fit_stage
 
 keras = pytest.importorskip("keras")
 
@@ -36,8 +36,8 @@ def small_model(seed: int = 0) -> Any:
     return model
 
 
-def train(model: Any, file: Path, name: str = "frozen", epochs: int = EPOCHS) -> Progress:
-    progress = Progress.load(file)
+def train(model: Any, file: Path, name: str = "frozen", epochs: int = EPOCHS) -> Checkpoint:
+    progress = Checkpoint.load(file)
     fit_stage(Stage(name, model, TRAIN, VALIDATION, epochs, batch_size=8), progress, SEED)
     return progress
 
@@ -89,7 +89,7 @@ def test_resumed_stage_ends_like_an_uninterrupted_one(
         patch.setattr(fit, target, interrupted)
         with pytest.raises(KeyboardInterrupt):
             train(small_model(), tmp_path / "progress.npz")
-    finished = Progress.load(tmp_path / "progress.npz").epoch
+    finished = Checkpoint.load(tmp_path / "progress.npz").epoch
     assert finished == (1 if target == "_fit_epoch" else 2)
 
     other_start = small_model(seed=99)
@@ -123,7 +123,7 @@ def test_order_of_the_images_follows_the_seed(tmp_path: Path) -> None:
     first, second = small_model(), small_model()
     for seed, model in ((1, first), (2, second)):
         stage = Stage("frozen", model, TRAIN, VALIDATION, 1, batch_size=8)
-        fit_stage(stage, Progress(tmp_path / f"{seed}.npz"), seed)
+        fit_stage(stage, Checkpoint(tmp_path / f"{seed}.npz"), seed)
     assert not same(state(first), state(second))
 
 
@@ -138,7 +138,7 @@ def unsteady_model(seed: int = 0) -> Any:
 def test_stage_ends_with_the_weights_of_its_best_epoch(interrupted: bool, tmp_path: Path) -> None:
     """Also when the best epoch lay before an interruption."""
     for count in (5, 9) if interrupted else (9,):
-        model, progress = unsteady_model(), Progress.load(tmp_path / "progress.npz")
+        model, progress = unsteady_model(), Checkpoint.load(tmp_path / "progress.npz")
         stage = Stage("frozen", model, TRAIN, VALIDATION, count, batch_size=8, best_by="val_accuracy")
         fit_stage(stage, progress, SEED)
     reached = [row["val_accuracy"] for row in progress.history]
@@ -158,10 +158,10 @@ def test_the_running_average_is_kept_as_the_best_and_training_goes_on_from_its_o
         file.parent.mkdir()
         stage = Stage("a", model, TRAIN, VALIDATION, epochs, len(TRAIN.labels), averaged=True, best_by="accuracy")
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Progress, "restore_best", lambda *_: None)
-            fit_stage(stage, Progress(file), SEED)
+            patch.setattr(Checkpoint, "restore_best", lambda *_: None)
+            fit_stage(stage, Checkpoint(file), SEED)
         seen.append([weight.numpy().copy() for weight in model.weights])
-    Progress.load(file).restore_best(stage)
+    Checkpoint.load(file).restore_best(stage)
     for first, second, best in zip(*seen, model.weights, strict=True):
         assert not np.array_equal(first, second)
         np.testing.assert_allclose(best, (first + second) / 2, rtol=1e-5, atol=1e-6)

@@ -15,8 +15,8 @@ from lesion_train.model import (
     feature_extractor,
     fold_norms,
     freeze_base,
-    rest_of_model,
-    settle_random_base,
+    init_batchnorm_statistics,
+    submodel_after,
     unfold_norms,
     unfreeze_final_layers,
 )
@@ -33,7 +33,7 @@ def model() -> Any:
     """Two classes, with random weights that let a signal through."""
     keras.utils.set_random_seed(1)
     model = build_model(SIZE, 2, "none", 32)
-    settle_random_base(model, PIXELS)
+    init_batchnorm_statistics(model, PIXELS)
     return model
 
 
@@ -79,11 +79,11 @@ def test_first_part_and_rest_make_the_whole(model: Any) -> None:
     layers = ["avg_pool", "conv5_block2_out"]
     whole = predict(model, IMAGES)
     for layer, features in zip(layers, feature_extractor(model, layers).predict_on_batch(IMAGES), strict=True):
-        np.testing.assert_allclose(predict(rest_of_model(model, after=layer), features), whole, atol=1e-5)
+        np.testing.assert_allclose(predict(submodel_after(model, after=layer), features), whole, atol=1e-5)
 
 
 def test_rest_shares_its_weights_with_the_whole(model: Any) -> None:
-    rest = rest_of_model(model, after="conv5_block2_out")
+    rest = submodel_after(model, after="conv5_block2_out")
     shared = {id(weight) for weight in model.weights}
     assert rest.weights
     assert all(id(weight) in shared for weight in rest.weights)

@@ -56,11 +56,13 @@ def test_distance_is_that_of_mahalanobis() -> None:
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(outlier_score, "DIRECTIONS", 4)
-        patch.setattr(outlier_score, "LEAST_VARIANCE", 0)
+        patch.setattr(outlier_score, "VARIANCE_FLOOR", 0)
         fitted = fit_score(lesions, lesions + 1, validation)
     offsets = np.array([[12.0, 0, 0, 0, 0, 0, 0, 0], [0, 0, 0, 9, 0, 0, 2, 0], [-9, 9, 0, 0, 1, 1, 0, 2]])
     squared = ((offsets / deviations) ** 2).sum(axis=1)
-    limit = np.quantile((((np.sqrt(validation) - 30) / deviations) ** 2).sum(axis=1), outlier_score.ACCEPTED)
+    limit = np.quantile(
+        (((np.sqrt(validation) - 30) / deviations) ** 2).sum(axis=1), outlier_score.ACCEPTANCE_RATE
+    )
     distance = np.maximum(fitted.score(((30 + offsets) ** 2).astype(np.float32)), 0)
     assert distance == pytest.approx(squared / limit, rel=0.1)
 

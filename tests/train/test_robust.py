@@ -11,13 +11,13 @@ import pytest
 
 from lesion_edge import metrics
 from lesion_train import fit, robust
-from lesion_train.augmented_dataset import Views, shrink
-from lesion_train.paper import Trained
-from lesion_train.run import Settings
+from lesion_train.augmented_dataset import AugmentedDataset, shrink
+from lesion_train.paper import TrainingResult
+from lesion_train.run import TrainConfig
 
 keras = pytest.importorskip("keras")
 
-SETTINGS = Settings("", "robust", "none", 32, "squash", 1, 0.25, 0, None, None)
+SETTINGS = TrainConfig("", "robust", "none", 32, "squash", 1, 0.25, 0, None, None)
 STAGES = ["frozen", "fine-tuned at 32"]
 
 
@@ -29,7 +29,7 @@ def interrupt(*_: Any) -> None:
 @pytest.fixture(scope="module")
 def resumed(
     pictures: Callable[..., None], tmp_path_factory: pytest.TempPathFactory
-) -> tuple[list[dict[str, Any]], Trained]:
+) -> tuple[list[dict[str, Any]], TrainingResult]:
     """What an interrupted training had finished, and what going on with it made."""
     folder = tmp_path_factory.mktemp("robust")
     pictures(folder / "images", 20, seed=5)
@@ -38,8 +38,8 @@ def resumed(
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {
             "SIZE": 1,
-            "EPOCH_VIEWS": 40,
-            "RATES": (1e-4, 1e-5),
+            "SAMPLES_PER_EPOCH": 40,
+            "LEARNING_RATES": (1e-4, 1e-5),
             "FIRST_LAYER": "conv5_block3_1_conv",
             "HEAD_EPOCHS": 3,
         }.items():
@@ -48,30 +48,30 @@ def resumed(
             stop.setattr(robust, "unfreeze_final_layers", interrupt)
             with pytest.raises(KeyboardInterrupt):
                 robust.train_robust(settings, folder / "work")
-        done = fit.Progress.load(folder / "work" / "progress.npz").history
+        done = fit.Checkpoint.load(folder / "work" / "progress.npz").history
         trained = robust.train_robust(settings, folder / "work")
     return done, trained
 
 
-def test_stages_are_trained_once_each(resumed: tuple[list[dict[str, Any]], Trained]) -> None:
+def test_stages_are_trained_once_each(resumed: tuple[list[dict[str, Any]], TrainingResult]) -> None:
     done, trained = resumed
     assert trained.history[: len(done)] == done
     assert [row["stage"] for row in trained.history] == ["frozen"] * 3 + STAGES[1:]
 
 
-def test_the_model_is_float32_of_one_size(resumed: tuple[list[dict[str, Any]], Trained]) -> None:
+def test_the_model_is_float32_of_one_size(resumed: tuple[list[dict[str, Any]], TrainingResult]) -> None:
     model = resumed[1].model
     assert model.input.shape == (None, 32, 32, 3)
     assert {layer.compute_dtype for layer in model._flatten_layers()} == {"float32"}
 
 
-def test_probabilities_are_those_of_the_model(resumed: tuple[list[dict[str, Any]], Trained]) -> None:
+def test_probabilities_are_those_of_the_model(resumed: tuple[list[dict[str, Any]], TrainingResult]) -> None:
     trained = resumed[1]
     expected = trained.model.predict(trained.parts["validation"].pixels.astype(np.float32), verbose=0)
     np.testing.assert_allclose(trained.probabilities["validation"], expected, atol=1e-5)
 
 
-def test_watched_auc_is_that_of_the_positive_class(resumed: tuple[list[dict[str, Any]], Trained]) -> None:
+def test_watched_auc_is_that_of_the_positive_class(resumed: tuple[list[dict[str, Any]], TrainingResult]) -> None:
     """The stage calculates in bfloat16 where the machine can, and in bins, hence the tolerance."""
     trained = resumed[1]
     truth = [sample.label == 1 for sample in trained.parts["validation"].samples]
@@ -88,7 +88,7 @@ def test_probabilities_are_corrected_for_classes_drawn_more_often_than_they_are(
     model = keras.Model(inputs, keras.layers.Softmax()(logits))
     pictures = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
     even = model.predict(pictures, verbose=0)
-    robust.undo_balancing(model, labels, weights)
+    robust.correct_class_prior(model, labels, weights)
     corrected = model.predict(pictures, verbose=0)
     np.testing.assert_allclose(
         corrected[:, 1] / corrected[:, 0], even[:, 1] / even[:, 0] * (2 / 8) / (6 / 8), rtol=1e-5
@@ -97,7 +97,7 @@ def test_probabilities_are_corrected_for_classes_drawn_more_often_than_they_are(
 
 def test_views_of_an_epoch_repeat_and_follow_the_weights() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (4, 40, 40, 3), np.uint8)
-    source = Views(pixels, np.array([0, 0, 1, 1]), np.array([0.5, 0, 0.5, 0]), 24, 30)
+    source = AugmentedDataset(pixels, np.array([0, 0, 1, 1]), np.array([0.5, 0, 0.5, 0]), 24, 30)
     first, again = (source.draw(np.random.default_rng(1)) for _ in range(2))
     assert np.array_equal(first.inputs[:30], again.inputs[np.arange(30)])
     assert first.inputs[3:5].shape == (2, 24, 24, 3)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lesion_train.dataset import Sample
-from lesion_train.sampling import draw_weights, home_collections
+from lesion_train.sampling import assign_source, sampling_weights
 
 
 def samples(label: int, source: str | None, lesions: int, pictures: int = 1) -> list[Sample]:
@@ -18,12 +18,12 @@ def samples(label: int, source: str | None, lesions: int, pictures: int = 1) -> 
 
 
 def share(chosen: list[Sample], drawn: list[Sample]) -> float:
-    weights = draw_weights(drawn)
+    weights = sampling_weights(drawn)
     return float(sum(weights[drawn.index(sample)] for sample in chosen))
 
 
 def test_weights_are_probabilities() -> None:
-    weights = draw_weights(samples(0, "a", 7) + samples(1, "a", 2, pictures=3))
+    weights = sampling_weights(samples(0, "a", 7) + samples(1, "a", 2, pictures=3))
     assert weights.sum() == pytest.approx(1)
     assert (weights > 0).all()
 
@@ -55,7 +55,7 @@ def test_classes_are_even_in_every_source() -> None:
 def test_a_source_of_one_class_counts_for_the_smallest_that_has_all() -> None:
     lone = samples(1, "lone", 20)
     whole = samples(0, "large", 200) + samples(1, "large", 100) + samples(0, "small", 10) + samples(1, "small", 10)
-    assert home_collections([*lone, *whole]) == ["small"] * 20 + ["large"] * 300 + ["small"] * 20
+    assert assign_source([*lone, *whole]) == ["small"] * 20 + ["large"] * 300 + ["small"] * 20
 
 
 def test_a_lesion_of_two_sources_counts_for_the_larger() -> None:
@@ -67,13 +67,13 @@ def test_a_lesion_of_two_sources_counts_for_the_larger() -> None:
         *samples(0, "small", 3),
         *samples(1, "small", 3),
     ]
-    assert home_collections(drawn)[0] == "large"
+    assert assign_source(drawn)[0] == "large"
     assert share([copy], drawn) == pytest.approx(share([drawn[10]], drawn))
 
 
 def test_without_groups_and_sources_pictures_of_a_class_are_alike() -> None:
     plain = [Sample(f"{index}.jpg", index % 3 % 2) for index in range(9)]
-    weights = draw_weights(plain)
+    weights = sampling_weights(plain)
     for label in (0, 1):
         assert (
             np.ptp([weight for weight, sample in zip(weights, plain, strict=True) if sample.label == label]) == 0

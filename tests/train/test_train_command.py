@@ -16,12 +16,12 @@ from lesion_edge.errors import LesionEdgeError
 from lesion_edge.preprocess import load_pixels
 from lesion_train.cli import train
 from lesion_train.dataset import Sample, choose_positive, load_dataset
-from lesion_train.image_cache import Decoded
+from lesion_train.image_cache import ImageCache
 from lesion_train.paper import train_paper
-from lesion_train.run import Settings, describe_run
+from lesion_train.run import TrainConfig, run_metadata
 
 if TYPE_CHECKING:
-    from tests.conftest import CompletedRows, TrainedRun
+    from tests.conftest import FinishedCommand, TrainedRun
 
 reference = pytest.importorskip("sklearn.metrics")
 pytest.importorskip("tensorflow")
@@ -37,7 +37,7 @@ def digests(folder: Path) -> dict[str, str]:
     }
 
 
-def refusal(command: CompletedRows) -> str:
+def refusal(command: FinishedCommand) -> str:
     """The one sentence that a refused command ends with."""
     assert command.returncode == 2, command.stderr
     assert command.stdout == ""
@@ -78,10 +78,10 @@ def test_split_lists_every_image_with_digest_and_label(trained_run: TrainedRun) 
 
 
 def test_record_names_lesion_source_and_diagnosis(trained_run: TrainedRun) -> None:
-    settings = Settings(**trained_run.record["settings"])
+    settings = TrainConfig(**trained_run.record["settings"])
     sample = Sample("a.jpg", 1, "lesion 7", "clinic", "mel")
-    part = Decoded([sample], np.zeros((1, 1, 1, 3), np.uint8), ["digest"], [])
-    record = describe_run(settings, Path(), ["benign", "malignant"], "malignant", {"train": part}, [], {}, {})
+    part = ImageCache([sample], np.zeros((1, 1, 1, 3), np.uint8), ["digest"], [])
+    record = run_metadata(settings, Path(), ["benign", "malignant"], "malignant", {"train": part}, [], {}, {})
     assert record["split"]["train"] == [
         {
             "file": "a.jpg",
@@ -144,7 +144,7 @@ def test_history_has_three_epochs_of_each_stage(trained_run: TrainedRun) -> None
 
 
 def test_finished_run_is_refused_as_output_and_left_as_it_is(
-    trained_run: TrainedRun, command: Callable[..., CompletedRows]
+    trained_run: TrainedRun, command: Callable[..., FinishedCommand]
 ) -> None:
     before = digests(trained_run.folder)
     again = command("lesion-train", trained_run.data, "--output", trained_run.folder, "--weights", "none")
@@ -153,7 +153,7 @@ def test_finished_run_is_refused_as_output_and_left_as_it_is(
 
 
 def test_resuming_a_finished_run_says_so_and_changes_nothing(
-    trained_run: TrainedRun, command: Callable[..., CompletedRows]
+    trained_run: TrainedRun, command: Callable[..., FinishedCommand]
 ) -> None:
     before = digests(trained_run.folder)
     again = command("lesion-train", trained_run.data, "--output", trained_run.folder, "--resume")
@@ -205,7 +205,7 @@ def test_interrupted_run_goes_on_to_the_same_scores(
 
     pictures(tmp_path / "data", 6, seed=3)
     options: dict[str, Any] = {"weights": "none", "image_size": 32, "epochs": 1, "validation_split": 0.4}
-    settings = Settings(
+    settings = TrainConfig(
         data=str(tmp_path / "data"),
         recipe="paper",
         resize="squash",

@@ -18,7 +18,7 @@ MIN_AREA = 0.2
 """Smallest part of a picture that a crop keeps."""
 MAX_STRETCH = 1.6
 """Widest change of the aspect ratio: from a centre-cropped to a squashed 4:3 picture, and a little more."""
-WHOLE = 0.2
+P_KEEP_WHOLE = 0.2
 """How often the whole picture is kept."""
 SATURATION = (0.4, 1.6)
 CONTRAST = (0.6, 1.4)
@@ -30,19 +30,19 @@ BALANCE = 0.2
 
 def augment(picture: Picture, size: int, rng: np.random.Generator) -> Picture:
     """Draw one training view of a picture: uint8 (size, size, 3), RGB."""
-    image = reframe(picture, size, rng)
+    image = random_resized_crop(picture, size, rng)
     image = rotate(image, rng)
-    values = shift_colours(np.asarray(image, np.float32), rng)
-    values = light_unevenly(values, rng)
+    values = color_jitter(np.asarray(image, np.float32), rng)
+    values = random_illumination(values, rng)
     image = Image.fromarray(np.clip(values, 0, 255).astype(np.uint8))
-    return np.asarray(degrade(image, rng))
+    return np.asarray(degrade_quality(image, rng))
 
 
-def reframe(picture: Picture, size: int, rng: np.random.Generator) -> Image.Image:
+def random_resized_crop(picture: Picture, size: int, rng: np.random.Generator) -> Image.Image:
     """Crop, squash or keep the whole: pictures reach a device squashed or centre-cropped, near or far."""
     height, width = picture.shape[:2]
     box = (0.0, 0.0, float(width), float(height))
-    if rng.random() >= WHOLE:
+    if rng.random() >= P_KEEP_WHOLE:
         side = np.sqrt(rng.uniform(MIN_AREA, 1))
         stretch = np.exp(rng.uniform(-1, 1) * np.log(MAX_STRETCH) / 2)
         w, h = min(1, side * stretch) * width, min(1, side / stretch) * height
@@ -67,7 +67,7 @@ def rotate(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     return image
 
 
-def shift_colours(values: NDArray[np.float32], rng: np.random.Generator) -> NDArray[Any]:
+def color_jitter(values: NDArray[np.float32], rng: np.random.Generator) -> NDArray[Any]:
     """Another camera: white balance, brightness, contrast, saturation and gamma; float32 (H, W, 3), 0 to 255."""
     if rng.random() < 0.1:
         return values
@@ -83,7 +83,7 @@ def shift_colours(values: NDArray[np.float32], rng: np.random.Generator) -> NDAr
     return np.asarray(table[np.clip(values, 0, 255).astype(np.uint8)])
 
 
-def light_unevenly(values: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:
+def random_illumination(values: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:
     """A brightness gradient across the picture and, sometimes, the dark surround of a dermatoscope."""
     if rng.random() < 0.7:
         return values
@@ -96,7 +96,7 @@ def light_unevenly(values: NDArray[Any], rng: np.random.Generator) -> NDArray[An
     return np.asarray(values * light[..., None].astype(np.float32))
 
 
-def degrade(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+def degrade_quality(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     """Lose detail: a lower resolution, blur, noise and JPEG compression, in that order."""
     size = image.size
     if rng.random() < 0.3:

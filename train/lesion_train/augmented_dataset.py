@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Views:
+class AugmentedDataset:
     """The source of a stage's epochs."""
 
     pixels: NDArray[np.uint8]
@@ -28,7 +28,7 @@ class Views:
     size: int
     """Side S of the views, pixels."""
     count: int
-    """Views per epoch."""
+    """AugmentedDataset per epoch."""
 
     def draw(self, rng: np.random.Generator) -> Examples:
         """One epoch: float32 (count, S, S, 3) views, each made when it is read, and their labels."""
@@ -44,7 +44,7 @@ class Views:
 class _Drawn:
     """Looks like an array; every view depends on its own seed alone, so threads may make them in any order."""
 
-    views: Views
+    views: AugmentedDataset
     drawn: NDArray[np.int64]
     seeds: NDArray[np.int64]
 

@@ -16,7 +16,7 @@ from lesion_edge.console import say
 from lesion_edge.errors import LesionEdgeError
 
 if TYPE_CHECKING:
-    from lesion_train.run import Settings
+    from lesion_train.run import TrainConfig
 
 
 def train(
@@ -50,9 +50,9 @@ def train(
     _require_tensorflow()
     from lesion_train import paper, robust
     from lesion_train.evaluate import draw_plots, evaluate, table
-    from lesion_train.run import Settings, describe_run, write_description, write_history
+    from lesion_train.run import TrainConfig, run_metadata, write_description, write_history
 
-    settings = Settings(
+    settings = TrainConfig(
         data=str(data.resolve()),
         recipe=recipe,
         weights=weights if weights in ("imagenet", "none") else str(Path(weights).resolve()),
@@ -84,7 +84,7 @@ def train(
     trained.model.save(output / "model.keras")
     if trained.outliers is not None:
         trained.outliers.save(output / "outliers.npz")
-    description = describe_run(
+    description = run_metadata(
         settings,
         trained.root,
         trained.class_names,
@@ -103,7 +103,7 @@ def train(
         raise typer.Exit(console.SOME_UNUSABLE)
 
 
-def _open_run(output: Path, settings: Settings, resume: bool) -> Path | None:
+def _open_run(output: Path, settings: TrainConfig, resume: bool) -> Path | None:
     """Give the folder for unfinished work, or None where the run is finished."""
     work = output / "unfinished"
     record = work / "settings.json"

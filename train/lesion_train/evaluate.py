@@ -11,12 +11,12 @@ from lesion_edge import metrics
 from lesion_train import plots
 
 if TYPE_CHECKING:
-    from lesion_train.paper import Trained
+    from lesion_train.paper import TrainingResult
 
 WORST_MISTAKES = 24
 
 
-def evaluate(trained: Trained, positive_class: str) -> dict[str, Any]:
+def evaluate(trained: TrainingResult, positive_class: str) -> dict[str, Any]:
     """Metrics of `lesion_edge.metrics.evaluate` for `train` and `validation`, by the most probable class."""
     return {
         name: metrics.evaluate(
@@ -31,7 +31,7 @@ def evaluate(trained: Trained, positive_class: str) -> dict[str, Any]:
     }
 
 
-def draw_plots(trained: Trained, figures: dict[str, Any], positive_class: str, folder: Path) -> None:
+def draw_plots(trained: TrainingResult, figures: dict[str, Any], positive_class: str, folder: Path) -> None:
     """Write training curves, ROC, confusion matrix, reliability diagram and the worst mistakes as PNG."""
     positive = trained.class_names.index(positive_class)
     truth = {name: np.array([sample.label for sample in part.samples]) for name, part in trained.parts.items()}
@@ -59,7 +59,7 @@ def table(figures: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _worst_mistakes(trained: Trained) -> list[tuple[Path, str, str, float]]:
+def _worst_mistakes(trained: TrainingResult) -> list[tuple[Path, str, str, float]]:
     """Validation images with a wrong label, the most confident first."""
     part, probabilities = trained.parts["validation"], trained.probabilities["validation"]
     predicted, names = probabilities.argmax(axis=1), trained.class_names

@@ -78,13 +78,13 @@ class Stage:
 
 
 @dataclass
-class Progress:
+class Checkpoint:
     """What has been trained so far; saved after every epoch."""
 
     file: Path
     stage: str = ""
     epoch: int = 0
-    """CompletedRows epochs of that stage."""
+    """Finished epochs of that stage."""
     history: list[dict[str, Any]] = field(default_factory=list)
     """One row per epoch: stage, epoch, loss, accuracy, val_loss, val_accuracy."""
 
@@ -127,7 +127,7 @@ class Progress:
         return self.file.with_name("best.npz")
 
     @classmethod
-    def load(cls, file: Path) -> Progress:
+    def load(cls, file: Path) -> Checkpoint:
         """Read the state, or start a new one where there is no file."""
         if not file.exists():
             return cls(file)
@@ -135,7 +135,7 @@ class Progress:
             return cls(file, **json.loads(str(saved["state"])))
 
 
-def fit_stage(stage: Stage, progress: Progress, seed: int) -> None:
+def fit_stage(stage: Stage, progress: Checkpoint, seed: int) -> None:
     """Train a stage to its last epoch, from where `progress` left off.
 
     The order of the images depends only on seed, stage and epoch, so a resumed run sees what an

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Decoded:
+class ImageCache:
     """The usable images of a list of samples."""
 
     samples: list[Sample]
@@ -38,7 +38,7 @@ class Decoded:
     """`file: reason`, one per image that cannot be read."""
 
 
-def decode(root: Path, samples: Sequence[Sample], image_size: int, resize: Resize, cache: Path) -> Decoded:
+def decode(root: Path, samples: Sequence[Sample], image_size: int, resize: Resize, cache: Path) -> ImageCache:
     """Read images into a memory-mapped array at `cache` (an .npy file)."""
     shape = (len(samples), image_size, image_size, 3)
     pixels = disk_array(cache, np.uint8, shape)
@@ -64,4 +64,4 @@ def decode(root: Path, samples: Sequence[Sample], image_size: int, resize: Resiz
                 digests.append(digest)
                 kept.append(sample)
             advance(1)
-    return Decoded(kept, pixels[: len(kept)], digests, unusable)
+    return ImageCache(kept, pixels[: len(kept)], digests, unusable)

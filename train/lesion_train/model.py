@@ -61,7 +61,7 @@ def build_model(image_size: int | None, classes: int, weights: str, hidden_units
     )
 
 
-def settle_random_base(model: Any, pixels: NDArray[np.uint8]) -> None:
+def init_batchnorm_statistics(model: Any, pixels: NDArray[np.uint8]) -> None:
     """Make a base without ImageNet weights useful while frozen, from training images (N, S, S, 3) RGB.
 
     Each residual branch starts small (Goyal et al. 2017, arXiv:1706.02677, starts it at zero), and the
@@ -172,7 +172,7 @@ def feature_extractor(model: Any, layers: list[str]) -> Any:
     return keras.Model(image, inner(resnet50.preprocess_input(image), training=False))
 
 
-def rest_of_model(model: Any, after: str) -> Any:
+def submodel_after(model: Any, after: str) -> Any:
     """Model from the output of the base's layer `after` to the probabilities; it shares the layers of `model`."""
     import keras
 

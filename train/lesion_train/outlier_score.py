@@ -16,7 +16,7 @@ import numpy as np
 from lesion_train.augment import augment
 from lesion_train.augmented_dataset import shrink
 from lesion_train.features import predict_batches
-from lesion_train.model import feature_extractor, rest_of_model
+from lesion_train.model import feature_extractor, submodel_after
 from lesion_train.synthetic import draw_skin
 
 if TYPE_CHECKING:
@@ -30,9 +30,9 @@ DIRECTIONS = 64
 """Principal directions with a variance of their own."""
 FITTED, SKINS = 600, 150
 """Training pictures (each plain and augmented) and generated skins that the score is fitted on."""
-LEAST_VARIANCE = 0.05
+VARIANCE_FLOOR = 0.05
 """Added to each direction's variance, in units of their mean."""
-ACCEPTED = 0.9925
+ACCEPTANCE_RATE = 0.9925
 """Share of the validation lesions that each of the two questions lets pass."""
 
 
@@ -99,7 +99,7 @@ def fit_score(
     mean = lesions.mean(axis=0)
     variances, vectors = (part[..., ::-1] for part in np.linalg.eigh(np.cov(lesions, rowvar=False)))
     # Fewer pictures than channels leave directions without any variance.
-    variances = variances + LEAST_VARIANCE * variances.mean()
+    variances = variances + VARIANCE_FLOOR * variances.mean()
     count = min(DIRECTIONS, len(variances) // 2)
     directions, residual = vectors[:, :count], 1 / variances[count:].mean()
     weights = 1 / variances[:count] - residual
@@ -108,8 +108,8 @@ def fit_score(
 
     centred = validation - mean
     distance = residual * (centred**2).sum(axis=1) + (centred @ directions) ** 2 @ weights
-    far = np.quantile(distance, ACCEPTED)
-    typical, skinlike = np.quantile(centred @ probe, (0.5, ACCEPTED))
+    far = np.quantile(distance, ACCEPTANCE_RATE)
+    typical, skinlike = np.quantile(centred @ probe, (0.5, ACCEPTANCE_RATE))
     span = skinlike - typical
     arrays = (mean, directions, weights / far, residual / far, probe / span, -typical / span)
     return Outliers(*(np.asarray(array, np.float32) for array in arrays))
@@ -126,6 +126,6 @@ def pool_and_predict(model: Any, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.
     extractor = feature_extractor(model, [LAYER, "avg_pool"])
     feature_map, last = extractor.outputs
     pooled = keras.layers.GlobalAveragePooling2D()(feature_map)
-    both = keras.layers.Concatenate()([pooled, rest_of_model(model, after="avg_pool")(last)])
+    both = keras.layers.Concatenate()([pooled, submodel_after(model, after="avg_pool")(last)])
     values = predict_batches(keras.Model(extractor.inputs, both), pixels)
     return values[:, : pooled.shape[-1]], values[:, pooled.shape[-1] :]

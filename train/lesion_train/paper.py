@@ -18,17 +18,17 @@ from lesion_edge.console import say
 from lesion_edge.errors import LesionEdgeError
 from lesion_train.dataset import Dataset, choose_positive, load_dataset
 from lesion_train.features import cached_features, predict_batches
-from lesion_train.fit import Examples, Progress, Stage, fit_stage
-from lesion_train.image_cache import Decoded, decode
+from lesion_train.fit import Checkpoint, Examples, Stage, fit_stage
+from lesion_train.image_cache import ImageCache, decode
 from lesion_train.model import (
     build_model,
     feature_extractor,
     freeze_base,
-    rest_of_model,
-    settle_random_base,
+    init_batchnorm_statistics,
+    submodel_after,
     unfreeze_final_layers,
 )
-from lesion_train.run import Settings, data_digest
+from lesion_train.run import TrainConfig, data_digest
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -46,7 +46,7 @@ FIRST_UNFROZEN_LAYER = "conv5_block3_1_conv"
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainingResult:
     """A trained model with all that is needed to judge and describe it."""
 
     model: Any
@@ -54,7 +54,7 @@ class Trained:
     class_names: tuple[str, ...]
     positive_class: str
     root: Path
-    parts: dict[str, Decoded]
+    parts: dict[str, ImageCache]
     """`train` and `validation`."""
     probabilities: dict[str, NDArray[np.float32]]
     """(N, K) per part, by the finished model."""
@@ -67,7 +67,7 @@ class Trained:
     """What tells lesions from other pictures, where the recipe fits it."""
 
 
-def train_paper(settings: Settings, work: Path) -> Trained:
+def train_paper(settings: TrainConfig, work: Path) -> TrainingResult:
     """Train as the paper does; `work` keeps what a resumed run needs.
 
     Raises:
@@ -83,25 +83,25 @@ def train_paper(settings: Settings, work: Path) -> Trained:
     left_out = name_left_out(dataset, parts)
     model = build_model(settings.image_size, len(dataset.class_names), settings.weights, HIDDEN_UNITS)
     if settings.weights == "none":
-        settle_random_base(model, parts["train"].pixels[:SETTLING_IMAGES])
+        init_batchnorm_statistics(model, parts["train"].pixels[:SETTLING_IMAGES])
     freeze_base(model)
     with timed(seconds, "frozen features"):
         pooled, late = compute_frozen_features(model, settings, parts, work)
 
-    progress = Progress.load(work / "progress.npz")
+    progress = Checkpoint.load(work / "progress.npz")
     with timed(seconds, "frozen stage"):
-        head = compile_model(rest_of_model(model, after="avg_pool"))
+        head = compile_model(submodel_after(model, after="avg_pool"))
         stage = Stage("frozen", head, pooled["train"], pooled["validation"], settings.epochs, BATCH_SIZE)
         fit_stage(stage, progress, settings.seed)
 
     unfreeze_final_layers(model, FIRST_UNFROZEN_LAYER)
     with timed(seconds, "fine-tuned stage"):
-        rest = compile_model(rest_of_model(model, after=LAST_FROZEN_LAYER))
+        rest = compile_model(submodel_after(model, after=LAST_FROZEN_LAYER))
         stage = Stage("fine-tuned", rest, late["train"], late["validation"], settings.epochs, BATCH_SIZE)
         fit_stage(stage, progress, settings.seed)
 
     probabilities = {name: predict_batches(rest, examples.inputs) for name, examples in late.items()}
-    return Trained(
+    return TrainingResult(
         model,
         dataset.class_names,
         positive_class,
@@ -114,7 +114,7 @@ def train_paper(settings: Settings, work: Path) -> Trained:
     )
 
 
-def load_split(settings: Settings) -> tuple[Dataset, str]:
+def load_split(settings: TrainConfig) -> tuple[Dataset, str]:
     """Read DATA and name the class to detect.
 
     Raises:
@@ -124,7 +124,7 @@ def load_split(settings: Settings) -> tuple[Dataset, str]:
     return dataset, choose_positive(dataset.class_names, settings.positive_class)
 
 
-def name_left_out(dataset: Dataset, parts: dict[str, Decoded]) -> list[str]:
+def name_left_out(dataset: Dataset, parts: dict[str, ImageCache]) -> list[str]:
     """Say and give why files of the data are in no part."""
     left_out = dataset.left_out + [reason for part in parts.values() for reason in part.unusable]
     for reason in left_out:
@@ -133,8 +133,8 @@ def name_left_out(dataset: Dataset, parts: dict[str, Decoded]) -> list[str]:
 
 
 def resize_images(
-    dataset: Dataset, settings: Settings, work: Path, train_size: int | None = None
-) -> dict[str, Decoded]:
+    dataset: Dataset, settings: TrainConfig, work: Path, train_size: int | None = None
+) -> dict[str, ImageCache]:
     """Decode both parts of the split at the size of the network, or the training part at another.
 
     Raises:
@@ -153,7 +153,7 @@ def resize_images(
 
 
 def compute_frozen_features(
-    model: Any, settings: Settings, parts: dict[str, Decoded], work: Path
+    model: Any, settings: TrainConfig, parts: dict[str, ImageCache], work: Path
 ) -> tuple[dict[str, Examples], dict[str, Examples]]:
     """Run the frozen base once over all images: its pooled output, and what the final layers take."""
     extractor = feature_extractor(model, ["avg_pool", LAST_FROZEN_LAYER])

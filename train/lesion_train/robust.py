@@ -13,16 +13,16 @@ import numpy as np
 
 from lesion_edge.console import say
 from lesion_train import precision
-from lesion_train.augmented_dataset import Views, shrink
+from lesion_train.augmented_dataset import AugmentedDataset, shrink
 from lesion_train.features import cached_features
-from lesion_train.fit import Examples, Progress, Stage, fit_stage
+from lesion_train.fit import Checkpoint, Examples, Stage, fit_stage
 from lesion_train.model import (
     build_model,
     feature_extractor,
     fold_norms,
     freeze_base,
-    rest_of_model,
-    settle_random_base,
+    init_batchnorm_statistics,
+    submodel_after,
     unfold_norms,
     unfreeze_final_layers,
 )
@@ -30,42 +30,42 @@ from lesion_train.outlier_score import fit_outliers, pool_and_predict
 from lesion_train.paper import (
     HIDDEN_UNITS,
     SETTLING_IMAGES,
-    Trained,
+    TrainingResult,
     load_split,
     name_left_out,
     resize_images,
     timed,
 )
-from lesion_train.run import Settings, data_digest
-from lesion_train.sampling import draw_weights
+from lesion_train.run import TrainConfig, data_digest
+from lesion_train.sampling import sampling_weights
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from lesion_train.image_cache import Decoded
+    from lesion_train.image_cache import ImageCache
 
 EPOCHS = 10
 BATCH_SIZE = 64
-STORED_SIDE = 200
+CACHED_SIZE = 200
 """Training pictures are kept at this size, pixels, for crops to come out of."""
 HEAD_EPOCHS, HEAD_RATE = 3, 0.001
-SIZE = 0.9
+TRAIN_SIZE_RATIO = 0.9
 """Side of the pictures while the base learns, as a part of the image size.
 
 Crops show lesions larger than whole pictures do; at a size a little smaller than what is judged, both show them
 alike (Touvron et al. 2019, arXiv:1906.06423)."""
-EPOCH_VIEWS = 15000
+SAMPLES_PER_EPOCH = 15000
 """Pictures drawn for one epoch."""
 FIRST_LAYER = "conv4_block1_1_conv"
 """Where the learning part of the base begins: 94 % of its weights."""
-RATES = (1.5e-4, 1e-6)
+LEARNING_RATES = (1.5e-4, 1e-6)
 """Highest learning rate and that at the end."""
 WARM_UP = 0.05
 """Part of the training in which the learning rate rises from a tenth of the highest."""
 WEIGHT_DECAY = 1e-4
-AVERAGED = 0.05
+EMA_FRACTION = 0.05
 """Part of the training that the running average of the weights goes back over."""
 STEP_COST = 4
 """A training step to a forward pass in time, with its views made: as the model that ships took on two cores."""
@@ -73,7 +73,7 @@ STRIDE = 32
 """Pixels of the picture per place of the last feature map; smaller sizes are multiples of it."""
 
 
-def train_robust(settings: Settings, work: Path) -> Trained:
+def train_robust(settings: TrainConfig, work: Path) -> TrainingResult:
     """Train the robust way; `work` keeps what a resumed run needs.
 
     Raises:
@@ -85,24 +85,24 @@ def train_robust(settings: Settings, work: Path) -> Trained:
     seconds: dict[str, float] = {}
     with timed(seconds, "split and resize"):
         dataset, positive_class = load_split(settings)
-        parts = resize_images(dataset, settings, work, train_size=max(STORED_SIDE, settings.image_size))
+        parts = resize_images(dataset, settings, work, train_size=max(CACHED_SIZE, settings.image_size))
     left_out = name_left_out(dataset, parts)
     names = dataset.class_names
     positive = names.index(positive_class)
     labels = {name: np.array([sample.label for sample in part.samples]) for name, part in parts.items()}
-    weights = draw_weights(parts["train"].samples)
-    size = settings.image_size if SIZE == 1 else _whole_strides(SIZE * settings.image_size)
-    source = Views(parts["train"].pixels, labels["train"], weights, size, EPOCH_VIEWS)
+    weights = sampling_weights(parts["train"].samples)
+    size = settings.image_size if TRAIN_SIZE_RATIO == 1 else _whole_strides(TRAIN_SIZE_RATIO * settings.image_size)
+    source = AugmentedDataset(parts["train"].pixels, labels["train"], weights, size, SAMPLES_PER_EPOCH)
     watched = Examples(shrink(parts["validation"].pixels, size), labels["validation"])
 
     model = build_learning_model(settings, len(names), parts["train"])
-    progress = Progress.load(work / "progress.npz")
+    progress = Checkpoint.load(work / "progress.npz")
     if not progress.stage:
         say(f"fine-tuning takes about {estimate_minutes(model, source, watched, settings.epochs):.0f} minutes")
     with timed(seconds, "frozen stage"):
         freeze_base(model)
         pooled = compute_head_features(model, source, watched, settings, parts, work)
-        head = compile_model(rest_of_model(model, after="avg_pool"), (HEAD_RATE, HEAD_RATE), 1)
+        head = compile_model(submodel_after(model, after="avg_pool"), (HEAD_RATE, HEAD_RATE), 1)
         stage = Stage(
             "frozen", head, pooled["train"], pooled["validation"], HEAD_EPOCHS, BATCH_SIZE, positive=positive
         )
@@ -110,7 +110,7 @@ def train_robust(settings: Settings, work: Path) -> Trained:
 
     with timed(seconds, "fine-tuned stage"):
         unfreeze_final_layers(model, FIRST_LAYER)
-        compile_model(model, RATES, settings.epochs * -(-source.count // BATCH_SIZE))
+        compile_model(model, LEARNING_RATES, settings.epochs * -(-source.count // BATCH_SIZE))
         name = f"fine-tuned at {size}"
         stage = Stage(
             name,
@@ -129,17 +129,17 @@ def train_robust(settings: Settings, work: Path) -> Trained:
         # The same weights in float32 and at one size: what the exporter takes.
         finished = build_model(settings.image_size, len(names), "none", HIDDEN_UNITS)
         unfold_norms(model, finished)
-        undo_balancing(finished, labels["train"], weights)
+        correct_class_prior(finished, labels["train"], weights)
         features, probabilities = pool_and_predict(finished, parts["validation"].pixels)
     with timed(seconds, "outliers"):
         outliers = fit_outliers(finished, parts["train"].pixels, features, settings.image_size, settings.seed)
     judged = {"validation": probabilities}
-    return Trained(
+    return TrainingResult(
         finished, names, positive_class, dataset.root, parts, judged, progress.history, left_out, seconds, outliers
     )
 
 
-def build_learning_model(settings: Settings, classes: int, train: Decoded) -> Any:
+def build_learning_model(settings: TrainConfig, classes: int, train: ImageCache) -> Any:
     """Build the network for any picture size, with mixed precision where the machine is faster with it."""
     import keras
 
@@ -150,12 +150,17 @@ def build_learning_model(settings: Settings, classes: int, train: Decoded) -> An
     finally:
         keras.config.set_dtype_policy(before)
     if settings.weights == "none":
-        settle_random_base(model, train.pixels[:SETTLING_IMAGES])
+        init_batchnorm_statistics(model, train.pixels[:SETTLING_IMAGES])
     return fold_norms(model)
 
 
 def compute_head_features(
-    model: Any, source: Views, watched: Examples, settings: Settings, parts: dict[str, Decoded], work: Path
+    model: Any,
+    source: AugmentedDataset,
+    watched: Examples,
+    settings: TrainConfig,
+    parts: dict[str, ImageCache],
+    work: Path,
 ) -> dict[str, Examples]:
     """Run the frozen base once over one epoch's views, for the head to learn from alone.
 
@@ -182,13 +187,13 @@ def compile_model(model: Any, rates: tuple[float, float], steps: int) -> Any:
     rate = keras.optimizers.schedules.CosineDecay(
         rates[0] / 10, steps - warm_up, alpha=rates[1] / rates[0], warmup_target=rates[0], warmup_steps=warm_up
     )
-    momentum = 1 - 1 / max(1, AVERAGED * steps)
+    momentum = 1 - 1 / max(1, EMA_FRACTION * steps)
     optimizer = keras.optimizers.AdamW(rate, weight_decay=WEIGHT_DECAY, use_ema=True, ema_momentum=momentum)
     model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
     return model
 
 
-def undo_balancing(model: Any, labels: NDArray[np.int64], weights: NDArray[np.float64]) -> None:
+def correct_class_prior(model: Any, labels: NDArray[np.int64], weights: NDArray[np.float64]) -> None:
     """Let probabilities be those of the classes as common as they are, not as often as they were drawn.
 
     Adds the logarithm of the ratio to the logits' bias (Elkan 2001, "The foundations of cost-sensitive learning").
@@ -203,7 +208,7 @@ def undo_balancing(model: Any, labels: NDArray[np.int64], weights: NDArray[np.fl
     logits.set_weights([kernel, bias + np.log(common / np.bincount(labels, weights))])
 
 
-def estimate_minutes(model: Any, source: Views, watched: Examples, epochs: int) -> float:
+def estimate_minutes(model: Any, source: AugmentedDataset, watched: Examples, epochs: int) -> float:
     """Time one forward pass, and take the rest from it."""
     batch = np.zeros((BATCH_SIZE, source.size, source.size, 3), np.float32)
     model.predict_on_batch(batch)

@@ -18,14 +18,14 @@ from lesion_edge import preprocess
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lesion_train.image_cache import Decoded
+    from lesion_train.image_cache import ImageCache
 
 SCHEMA_VERSION = 1
 PACKAGES = ("tensorflow", "keras", "numpy", "pillow")
 
 
 @dataclass(frozen=True)
-class Settings:
+class TrainConfig:
     """What a run was asked for; a run is resumed only with the same."""
 
     data: str
@@ -46,7 +46,7 @@ class Settings:
     data_licence: str | None
 
 
-def data_digest(parts: Sequence[Decoded]) -> str:
+def data_digest(parts: Sequence[ImageCache]) -> str:
     """SHA-256 over the digests and labels of all images, part by part."""
     lines = (
         f"{part} {digest} {sample.label}\n"
@@ -56,12 +56,12 @@ def data_digest(parts: Sequence[Decoded]) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def describe_run(
-    settings: Settings,
+def run_metadata(
+    settings: TrainConfig,
     root: Path,
     class_names: Sequence[str],
     positive_class: str,
-    parts: dict[str, Decoded],
+    parts: dict[str, ImageCache],
     left_out: list[str],
     metrics: dict[str, Any],
     seconds: dict[str, float],

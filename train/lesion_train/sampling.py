@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from lesion_train.dataset import Sample
 
 
-def draw_weights(samples: Sequence[Sample]) -> NDArray[np.float64]:
+def sampling_weights(samples: Sequence[Sample]) -> NDArray[np.float64]:
     """Probability of each sample to be drawn; they sum to 1.
 
     A collection's share goes with the square root of its lesions, so that a small one from another camera counts.
     In each, every class is drawn equally often, and in a class every lesion, however many pictures show it.
     """
-    collections = home_collections(samples)
+    collections = assign_source(samples)
     lesions: dict[str, dict[int, dict[str, list[int]]]] = defaultdict(
         lambda: defaultdict(lambda: defaultdict(list))
     )
@@ -36,7 +36,7 @@ def draw_weights(samples: Sequence[Sample]) -> NDArray[np.float64]:
     return np.asarray(weights / weights.sum())
 
 
-def home_collections(samples: Sequence[Sample]) -> list[str]:
+def assign_source(samples: Sequence[Sample]) -> list[str]:
     """The collection that each sample counts for.
 
     A lesion that several sources show counts for the largest of them. A source without lesions of some class

@@ -28,14 +28,14 @@ STATISTICS_IMAGES = 96
 
 
 @dataclass(frozen=True)
-class Prepared:
+class CalibrationCache:
     """A float graph with even channels and rounded weights, and the values of its activations."""
 
     rounded: RoundedGraph
     histograms: dict[str, Histogram]
 
 
-def prepare(graph: Any, pixels: NDArray[np.uint8], seed: int, cache: Path) -> Prepared:
+def prepare(graph: Any, pixels: NDArray[np.uint8], seed: int, cache: Path) -> CalibrationCache:
     """Even out channels, round weights and count activations, or read all this from an earlier export.
 
     Args:
@@ -51,7 +51,7 @@ def prepare(graph: Any, pixels: NDArray[np.uint8], seed: int, cache: Path) -> Pr
     statistics = pixels[:STATISTICS_IMAGES]
     rounded = round_weights(equalize(graph, statistics), statistics, seed)
     leave_out = {node.output[0] for node in graph.graph.node if stays_float(node)} - {_network_input(graph)}
-    prepared = Prepared(rounded, collect_histograms(rounded.graph, pixels, leave_out))
+    prepared = CalibrationCache(rounded, collect_histograms(rounded.graph, pixels, leave_out))
     try:
         _save(path, key, prepared)
     except OSError as error:
@@ -71,7 +71,7 @@ def _key(graph: Any, pixels: NDArray[np.uint8], seed: int) -> str:
     return digest.hexdigest()
 
 
-def _save(path: Path, key: str, prepared: Prepared) -> None:
+def _save(path: Path, key: str, prepared: CalibrationCache) -> None:
     scales, histograms = prepared.rounded.scales, prepared.histograms
     unfinished = path.with_suffix(".part")
     try:
@@ -92,7 +92,7 @@ def _save(path: Path, key: str, prepared: Prepared) -> None:
         unfinished.unlink(missing_ok=True)
 
 
-def _load(path: Path, key: str) -> Prepared | None:
+def _load(path: Path, key: str) -> CalibrationCache | None:
     import onnx
 
     try:
@@ -100,7 +100,7 @@ def _load(path: Path, key: str) -> Prepared | None:
             if str(kept["key"]) != key:
                 return None
             scales = np.split(kept["scales"], np.cumsum(kept["sizes"])[:-1])
-            return Prepared(
+            return CalibrationCache(
                 RoundedGraph(
                     onnx.load_from_string(kept["graph"].tobytes()),
                     dict(zip(kept["weights"].tolist(), scales, strict=True)),
