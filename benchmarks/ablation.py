@@ -1,7 +1,7 @@
 """What does each ingredient of the robust recipe gain on images of a collection that it has not seen?
 
 Trains on one source of a CSV with the columns `file,label,group,source,split`, with one ingredient taken out
-at a time, and scores another source. Small pictures and few of them: for comparing, not for use.
+at a time, and scores another source. Small images and few of them: for comparing, not for use.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from lesion_train.features import predict_batches
 from lesion_train.run import TrainConfig
 
 
-def plain(picture: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
+def plain(image: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
     """No augmentation but the size."""
-    return np.asarray(Image.fromarray(picture).resize((size, size)))
+    return np.asarray(Image.fromarray(image).resize((size, size)))
 
 
 def unchanged(value: object, rng: np.random.Generator) -> object:
@@ -46,7 +46,7 @@ def copy_weights(model: Any, finished: Any) -> None:
 
 
 def even_weights(samples: list[object]) -> np.ndarray:
-    """Every picture as likely as the next: the classes as unbalanced as the data."""
+    """Every image as likely as the next: the classes as unbalanced as the data."""
     return np.full(len(samples), 1 / len(samples))
 
 
@@ -121,7 +121,7 @@ def compare(arguments: argparse.Namespace, folder: Path) -> None:
         None,
         None,
     )
-    # The pictures are the same for all: decoded once.
+    # The images are the same for all: decoded once.
     decoded = paper.resize_images(paper.load_split(settings)[0], settings, folder, robust.CACHED_SIZE)
     short: list[tuple[Any, str, Any]] = [
         (robust, "SAMPLES_PER_EPOCH", arguments.views),
@@ -147,7 +147,7 @@ def main() -> None:
     parser.add_argument("--test", nargs="+", default=["isic_archive"])
     parser.add_argument("--weights", default="imagenet")
     parser.add_argument("--image-size", type=int, default=128)
-    parser.add_argument("--at-most", type=int, default=3000, help="pictures of the other source")
+    parser.add_argument("--at-most", type=int, default=3000, help="images of the other source")
     parser.add_argument("--views", type=int, default=6000, help="per epoch")
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--only", nargs="+", choices=list(WITHOUT), default=list(WITHOUT))

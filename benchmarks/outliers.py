@@ -1,7 +1,7 @@
-"""How many pictures of what is no lesion does a bundle refuse as `unsure`, and how many lesions?
+"""How many images of what is no lesion does a bundle refuse as `unsure`, and how many lesions?
 
-Generated pictures, none of them seen in training; the sample photographs of scikit-image and scikit-learn where
-these are installed; smooth corners of dermoscopy pictures; lesions as they are and as bad cameras would show them.
+Generated images, none of them seen in training; the sample photographs of scikit-image and scikit-learn where
+these are installed; smooth corners of dermoscopy images; lesions as they are and as bad cameras would show them.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from PIL import Image, ImageDraw, ImageFilter
 from lesion_edge import Classifier
 from lesion_train.synthetic import draw_skin
 
-Picture = NDArray[np.uint8]
+Pixels = NDArray[np.uint8]
 SIDE = 300
 SEED = 20
 """Training draws its skins with other seeds."""
 CORNER, CORNER_SPREAD = 0.25, 6.0
-"""Side of a corner as a part of the picture's, and the spread of grey levels up to which it is skin alone."""
+"""Side of a corner as a part of the image's, and the spread of grey levels up to which it is skin alone."""
 
 
-def nonsense(rng: np.random.Generator) -> Picture:
+def nonsense(rng: np.random.Generator) -> Pixels:
     """Noise, stripes, a gradient, one colour, clouds or rectangles."""
     y, x = np.mgrid[0 : 1 : SIDE * 1j, 0 : 1 : SIDE * 1j]
     colours = rng.uniform(0, 255, (2, 3))
@@ -52,7 +52,7 @@ def nonsense(rng: np.random.Generator) -> Picture:
     return np.asarray(colours[0] + mix[..., None] * (colours[1] - colours[0]), np.uint8)
 
 
-def wall(rng: np.random.Generator) -> Picture:
+def wall(rng: np.random.Generator) -> Pixels:
     """One pale colour, grain, and light from a side."""
     y, x = np.mgrid[-1 : 1 : SIDE * 1j, -1 : 1 : SIDE * 1j]
     light = rng.uniform(0.7, 1) * (1 + rng.uniform(0, 0.3) * (x * rng.uniform(-1, 1) + y * rng.uniform(-1, 1)))
@@ -61,7 +61,7 @@ def wall(rng: np.random.Generator) -> Picture:
     return np.asarray(np.clip(light[..., None] * colour + grain, 0, 255), np.uint8)
 
 
-def page(rng: np.random.Generator) -> Picture:
+def page(rng: np.random.Generator) -> Pixels:
     """Dark letters on paper."""
     canvas = Image.new("RGB", (SIDE, SIDE), tuple(int(value) for value in rng.integers(225, 256, 3)))
     size = int(rng.integers(9, 22))
@@ -71,8 +71,8 @@ def page(rng: np.random.Generator) -> Picture:
     return np.asarray(canvas)
 
 
-def photographs() -> Iterator[Picture]:
-    """Sample photographs in colour; the drawings and microscope pictures among them are as foreign as the cat."""
+def photographs() -> Iterator[Pixels]:
+    """Sample photographs in colour; the drawings and microscope images among them are as foreign as the cat."""
     try:
         from skimage import data
         from sklearn.datasets import load_sample_images
@@ -86,8 +86,8 @@ def photographs() -> Iterator[Picture]:
     yield from load_sample_images().images
 
 
-def corners(files: list[Path]) -> Iterator[Picture]:
-    """Corners of dermoscopy pictures that are smooth enough to be skin alone, enlarged."""
+def corners(files: list[Path]) -> Iterator[Pixels]:
+    """Corners of dermoscopy images that are smooth enough to be skin alone, enlarged."""
     for file in files:
         image = Image.open(file).convert("RGB")
         width, height = round(image.width * CORNER), round(image.height * CORNER)
@@ -129,7 +129,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("bundle", type=Path)
     parser.add_argument("data", type=Path, help="CSV: file,label,source,split")
-    parser.add_argument("--count", type=int, default=60, help="generated pictures and corners of each kind")
+    parser.add_argument("--count", type=int, default=60, help="generated images and corners of each kind")
     parser.add_argument("--lesions", type=int, default=300, help="at most, of each source")
     arguments = parser.parse_args()
     classifier = Classifier.load(arguments.bundle)
@@ -141,10 +141,10 @@ def main() -> None:
         found = [arguments.data.parent / row["file"] for row in rows if row["source"] == source]
         files[source] = [found[index] for index in rng.permutation(len(found))[: arguments.lesions]]
 
-    print("| pictures | how many | unsure | median score | highest |\n|---|---|---|---|---|")
+    print("| images | how many | unsure | median score | highest |\n|---|---|---|---|---|")
 
-    def report(name: str, pictures: Iterator[Picture] | Iterator[Image.Image]) -> None:
-        answers = list(classifier.predict(pictures))
+    def report(name: str, images: Iterator[Pixels] | Iterator[Image.Image]) -> None:
+        answers = list(classifier.predict(images))
         scores = np.array([answer.outlier for answer in answers if answer.outlier is not None])
         if not len(scores):
             return

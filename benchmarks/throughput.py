@@ -89,7 +89,7 @@ def main() -> None:
 
 
 def plain_pixels(file: str, size: int) -> Any:
-    """The picture as most scripts decode it."""
+    """The image as most scripts decode it."""
     return np.asarray(Image.open(file).convert("RGB").resize((size, size)))[None]
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-PICTURES_PER_CLASS = 24
+IMAGES_PER_CLASS = 24
 IMAGE_SIZE = 64
 COLOURS = {"benign": (60, 170, 60), "malignant": (170, 60, 60)}
 BROKEN = "benign/broken.jpg"
@@ -38,7 +38,7 @@ def run_command(name: str, *arguments: str | os.PathLike[str]) -> FinishedComman
     )
 
 
-def paint_pictures(folder: Path, per_class: int, seed: int) -> None:
+def paint_images(folder: Path, per_class: int, seed: int) -> None:
     """Write PNG noise of many sizes: mostly green below benign/, mostly red below malignant/."""
     rng = np.random.default_rng(seed)
     for name, colour in COLOURS.items():
@@ -86,19 +86,19 @@ def command() -> Callable[..., FinishedCommand]:
 
 
 @pytest.fixture(scope="session")
-def pictures() -> Callable[..., None]:
-    """`paint_pictures`."""
-    return paint_pictures
+def images() -> Callable[..., None]:
+    """`paint_images`."""
+    return paint_images
 
 
 @pytest.fixture(scope="session")
 def trained_run(tmp_path_factory: pytest.TempPathFactory) -> TrainedRun:
-    """A run on 48 pictures whose classes differ by their colour, and one file that is no picture."""
+    """A run on 48 images whose classes differ by their colour, and one file that is no image."""
     pytest.importorskip("tensorflow")
     folder = tmp_path_factory.mktemp("training")
     data, run = folder / "data", folder / "run"
-    paint_pictures(data, PICTURES_PER_CLASS, seed=1)
-    (data / BROKEN).write_text("not a picture\n", encoding="utf-8")
+    paint_images(data, IMAGES_PER_CLASS, seed=1)
+    (data / BROKEN).write_text("not an image\n", encoding="utf-8")
     options = ["--weights", "none", "--image-size", str(IMAGE_SIZE), "--epochs", "3"]
     command = run_command("lesion-train", data, "--output", run, *options, "--data-licence", "CC0-1.0")
     assert command.returncode == 1, command.stderr

@@ -1,4 +1,4 @@
-"""From labelled pictures to predictions, with nothing but the three commands."""
+"""From labelled images to predictions, with nothing but the three commands."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_device_answers_what_the_trained_model_answers(
 ) -> None:
     options = ["--variant", variant, "--device", "cpu", "--evaluate"]
     run = command("lesion-infer", trained_run.data, "--model", exported_bundle.folder, *options)
-    assert run.returncode == 1, run.stderr  # one file is no picture
+    assert run.returncode == 1, run.stderr  # one file is no image
     rows = list(csv.DictReader(io.StringIO(run.stdout)))
     assert [Path(row["path"]).name for row in rows if row["status"] == "error"] == ["broken.jpg"]
     rows = [row for row in rows if row["status"] == "ok"]
@@ -59,11 +59,11 @@ def test_device_answers_what_the_trained_model_answers(
 
 def test_device_without_a_choice_takes_int8_on_the_cpu_and_writes_a_file(
     exported_bundle: ExportedBundle,
-    pictures: Callable[..., None],
+    images: Callable[..., None],
     command: Callable[..., FinishedCommand],
     tmp_path: Path,
 ) -> None:
-    pictures(tmp_path / "new", 4, seed=9)
+    images(tmp_path / "new", 4, seed=9)
     options = ["--device", "cpu", "--output", tmp_path / "answers.csv", "--evaluate"]
     run = command("lesion-infer", tmp_path / "new", "--model", exported_bundle.folder, *options)
     assert run.returncode == 0, run.stderr

@@ -79,7 +79,7 @@ def test_this_device_answers_as_it_was_released(command: Callable[..., FinishedC
     assert "int8 on cpu: passed" in finished.stderr
 
 
-def test_generated_pictures_are_classified_without_naming_a_model(
+def test_generated_images_are_classified_without_naming_a_model(
     command: Callable[..., FinishedCommand], tmp_path: Path
 ) -> None:
     write_dataset(tmp_path / "drawn", 5, seed=3)

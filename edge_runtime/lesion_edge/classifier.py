@@ -1,4 +1,4 @@
-"""Classifies pictures with a bundle: a stream in, a stream out, in the same order."""
+"""Classifies images with a bundle: a stream in, a stream out, in the same order."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ SHIPPED_BUNDLE = Path(__file__).parent / "bundle"
 
 
 GPU_BATCH = 32
-"""Pictures per call of the network where it is not the CPU that runs it."""
+"""Images per call of the network where it is not the CPU that runs it."""
 
 OUTLIER_LIMIT = 1.0
-"""Outlier score above which a picture gets no label; the graph's score is scaled to it."""
+"""Outlier score above which an image gets no label; the graph's score is scaled to it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """The answer for one picture, or the reason why there is none."""
+    """The answer for one image, or the reason why there is none."""
 
     path: str
-    """The picture as it was given; empty for bytes, arrays and Pillow images."""
+    """The image as it was given; empty for bytes, arrays and Pillow images."""
     label: str | None
-    """Class name after the threshold; None on an error, and where the picture is `unsure`."""
+    """Class name after the threshold; None on an error, and where the image is `unsure`."""
     confidence: float | None
     """Probability of the label, 0 to 1; None without one."""
     probabilities: dict[str, float]
@@ -48,12 +48,12 @@ class Prediction:
     cam: NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
     """Class-activation map (h, w) of the positive class, 0 or more, where it was asked for."""
     outlier: float | None = None
-    """How unlike the lesions of the training the picture is; above `OUTLIER_LIMIT` it is `unsure`. None on an
+    """How unlike the lesions of the training the image is; above `OUTLIER_LIMIT` it is `unsure`. None on an
     error, where the bundle has no score, and for a prediction read back from a file."""
 
     @property
     def status(self) -> str:
-        """`ok`; `unsure` where the picture shows no lesion that the network knows; or `error`."""
+        """`ok`; `unsure` where the image shows no lesion that the network knows; or `error`."""
         if self.error is not None:
             return "error"
         return "unsure" if self.label is None else "ok"
@@ -120,7 +120,7 @@ class Classifier:
             have = ", ".join(self.manifest.variants)
             raise LesionEdgeError(f"{bundle} has no variant '{self.variant}', it has: {have}")
         content = read_variant(bundle, self.manifest.variants[self.variant])
-        # One thread per call and several calls at once: no picture waits for another's slowest layer.
+        # One thread per call and several calls at once: no image waits for another's slowest layer.
         self._session = open_session(content, self.device, threads=1)
         self._scores_outliers = self.manifest.variants[self.variant].outlier_limit is not None
         check_signature(
@@ -141,7 +141,7 @@ class Classifier:
         Args:
             bundle: its folder; None takes the one that ships inside lesion-edge.
             device: `auto`, or one of `lesion_edge.session.PROVIDERS`, which is then used or refused.
-            threads: pictures worked on at once; None takes the CPUs this process may use.
+            threads: images worked on at once; None takes the CPUs this process may use.
             variant: `int8`, `fp16` or `fp32`; None takes what suits the device.
             threshold: 0 to 1, in place of the bundle's.
 
@@ -155,21 +155,21 @@ class Classifier:
     def predict(
         self, sources: Iterable[Source], batch_size: int | None = None, cam: bool = False
     ) -> Iterator[Prediction]:
-        """Classify pictures as a stream: order kept, memory independent of their number.
+        """Classify images as a stream: order kept, memory independent of their number.
 
         Args:
             sources: paths, file contents, Pillow images or uint8 arrays (H, W, 3) in RGB.
-            batch_size: pictures per call of the network; None takes 1 on the CPU and `GPU_BATCH` elsewhere.
+            batch_size: images per call of the network; None takes 1 on the CPU and `GPU_BATCH` elsewhere.
             cam: whether the predictions carry the class-activation map.
 
         Yields:
-            One prediction per source; a picture that cannot be used gives one with `error` set.
+            One prediction per source; an image that cannot be used gives one with `error` set.
 
         Raises:
             LesionEdgeError: a wrong argument, or the device fails.
         """
         if isinstance(sources, str | bytes | os.PathLike):
-            raise LesionEdgeError("predict takes several pictures: put a single one into a list")
+            raise LesionEdgeError("predict takes several images: put a single one into a list")
         if batch_size is None:
             batch_size = 1 if self.device == "cpu" else GPU_BATCH
         if batch_size < 1:
@@ -200,14 +200,14 @@ class Classifier:
         return outputs
 
     def _classify(self, chunk: list[Source], cam: bool) -> list[Prediction]:
-        pictures: list[NDArray[np.uint8]] = []
+        images: list[NDArray[np.uint8]] = []
         errors: dict[int, str] = {}
         for index, source in enumerate(chunk):
             try:
-                pictures.append(load_pixels(source, self.manifest.image_size, self.manifest.resize))
+                images.append(load_pixels(source, self.manifest.image_size, self.manifest.resize))
             except ImageError as error:
                 errors[index] = str(error)
-        answers = iter(self._answers(np.stack(pictures), cam) if pictures else [])
+        answers = iter(self._answers(np.stack(images), cam) if images else [])
         return [
             Prediction(_name(source), *(_unusable(errors[index]) if index in errors else next(answers)))
             for index, source in enumerate(chunk)

@@ -1,6 +1,6 @@
-"""Shows where the network looked: the class-activation map over the picture.
+"""Shows where the network looked: the class-activation map over the image.
 
-The map is that of the positive class, scaled to its own maximum; a picture without any trace of it stays plain.
+The map is that of the positive class, scaled to its own maximum; an image without any trace of it stays plain.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from lesion_edge.errors import ImageError
-from lesion_edge.preprocess import Resize, load_picture
+from lesion_edge.preprocess import Resize, load_image
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from lesion_edge.classifier import Prediction
 
 LONGEST_SIDE = 1024
-"""Pixels of an overlay; a smaller picture keeps its size."""
+"""Pixels of an overlay; a smaller image keeps its size."""
 
 COLOURS = np.array([(0, 255, 200), (0, 140, 255), (50, 0, 255)], float)
 """RGB from little to much: turquoise to blue, which neither skin nor lesions are."""
@@ -40,9 +40,9 @@ def heat_map(cam: NDArray[np.float32]) -> Image.Image:
 
 
 def seen_part(width: int, height: int, resize: Resize) -> tuple[float, float, float, float]:
-    """Which part of a picture the network's square shows: left, top, right, bottom in pixels.
+    """Which part of an image the network's square shows: left, top, right, bottom in pixels.
 
-    With `pad` the square reaches beyond the picture.
+    With `pad` the square reaches beyond the image.
     """
     if resize == "squash":
         return 0, 0, width, height
@@ -51,13 +51,13 @@ def seen_part(width: int, height: int, resize: Resize) -> tuple[float, float, fl
     return left, top, left + side, top + side
 
 
-def overlay(picture: Image.Image, cam: NDArray[np.float32], resize: Resize) -> Image.Image:
-    """Lay a class-activation map over an RGB picture of any size; the result has the picture's size."""
-    left, top, right, bottom = (round(edge) for edge in seen_part(*picture.size, resize))
+def overlay(image: Image.Image, cam: NDArray[np.float32], resize: Resize) -> Image.Image:
+    """Lay a class-activation map over an RGB image of any size; the result has the image's size."""
+    left, top, right, bottom = (round(edge) for edge in seen_part(*image.size, resize))
     heat = heat_map(cam).resize((max(1, right - left), max(1, bottom - top)), Image.Resampling.BILINEAR)
-    layer = Image.new("RGBA", picture.size)
+    layer = Image.new("RGBA", image.size)
     layer.paste(heat, (left, top))
-    return Image.alpha_composite(picture.convert("RGBA"), layer).convert("RGB")
+    return Image.alpha_composite(image.convert("RGBA"), layer).convert("RGB")
 
 
 class HeatmapWriter:
@@ -88,10 +88,10 @@ class HeatmapWriter:
         """
         if prediction.cam is not None:
             try:
-                picture = load_picture(prediction.path, LONGEST_SIDE)
+                image = load_image(prediction.path, LONGEST_SIDE)
             except ImageError:  # it has vanished since; its answer stands
                 return prediction
             place = self.place(prediction.path)
             place.parent.mkdir(parents=True, exist_ok=True)
-            overlay(picture, prediction.cam, self._resize).save(place, format="PNG")
+            overlay(image, prediction.cam, self._resize).save(place, format="PNG")
         return prediction

@@ -68,7 +68,7 @@ def check_decoded_jpeg(image: Image.Image, full_height: int) -> None:
 
     Args:
         image: decoded, not turned yet, perhaps at a smaller scale.
-        full_height: of the file's picture, pixels.
+        full_height: of the file's image, pixels.
     """
     block = 8 * max(vertical for _, _, vertical, _ in image.layer)  # type: ignore[attr-defined]
     last_rows = (full_height - 1) % block + 1
@@ -92,7 +92,7 @@ def _check_blocks(content: bytes, first: int, end: int, shortest: int) -> None:
 
 
 def _check_png(content: bytes) -> None:
-    """Check the CRC of every chunk that is needed for the picture (PNG specification, section 5)."""
+    """Check the CRC of every chunk that is needed for the image (PNG specification, section 5)."""
     place = 8
     while place < len(content):
         length, name = int.from_bytes(content[place : place + 4], "big"), content[place + 4 : place + 8]

@@ -38,7 +38,7 @@ class Variant:
     metrics: dict[str, Any] = field(default_factory=dict)
     """Agreement with the Keras model, and scores at the threshold on the validation images."""
     self_test: dict[str, Any] = field(default_factory=dict)
-    """`logits` and `outlier` of the golden pictures and their `tolerance`; see `lesion_edge.selftest`."""
+    """`logits` and `outlier` of the golden images and their `tolerance`; see `lesion_edge.selftest`."""
     outlier_limit: float | None = None
     """The outlier score is divided by it inside the graph already, so that 1 is the limit. Above 0; None: the
     graph has no score, and every image gets a label."""
@@ -67,7 +67,7 @@ class Manifest:
     image_size: int
     """Side S of the graph's input, pixels."""
     resize: preprocess.Resize
-    """How a picture becomes square; see `lesion_edge.preprocess`."""
+    """How an image becomes square; see `lesion_edge.preprocess`."""
     variants: dict[str, Variant]
     """Keys out of `int8`, `fp16` and `fp32`."""
     provenance: dict[str, Any] = field(default_factory=dict)

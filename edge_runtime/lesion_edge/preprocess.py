@@ -1,4 +1,4 @@
-"""The only code that turns a picture into pixels: training, calibration, checks and the device call it.
+"""The only code that turns an image into pixels: training, calibration, checks and the device call it.
 
 Everything after it (RGB to BGR, mean subtraction, softmax) is inside the exported graph.
 """
@@ -33,7 +33,7 @@ EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp
 """Lower-case file name endings by which a folder is searched for images."""
 
 MAX_PIXELS = 100_000_000
-"""Pictures with more pixels are refused before they are decoded (a decompression bomb, or a slide scan)."""
+"""Images with more pixels are refused before they are decoded (a decompression bomb, or a slide scan)."""
 
 MAX_BYTES = 8 * MAX_PIXELS
 """Files with more bytes are refused unread; what is let through by pixels has at most 8 bytes for each."""
@@ -48,39 +48,39 @@ warnings.filterwarnings("ignore", module="PIL")
 
 
 def load_pixels(source: Source, image_size: int, resize: Resize = "squash") -> NDArray[np.uint8]:
-    """Decode a picture, upright and in RGB, at the size the network takes.
+    """Decode an image, upright and in RGB, at the size the network takes.
 
     Args:
         source: a file, the bytes of one, a Pillow image, or a uint8 array (H, W, 3) in RGB.
         image_size: side S of the square result, in pixels.
         resize: `squash` ignores the aspect ratio (the paper's way), `crop` takes the centre square,
-            `pad` keeps all of the picture and fills with black.
+            `pad` keeps all of the image and fills with black.
 
     Returns:
         uint8 (S, S, 3), RGB, 0 to 255.
 
     Raises:
-        ImageError: the picture is missing, damaged, too large or in a format that is not accepted.
+        ImageError: the image is missing, damaged, too large or in a format that is not accepted.
     """
     with _short_reasons():
         # The JPEG decoder shrinks by 2, 4 or 8 almost for free; twice the target keeps the detail.
         return np.asarray(_resize(_decode(source, 2 * image_size), image_size, resize))
 
 
-def load_picture(source: Source, longest_side: int) -> Image.Image:
-    """Decode a picture for people to look at: upright, RGB, its own aspect ratio.
+def load_image(source: Source, longest_side: int) -> Image.Image:
+    """Decode an image for people to look at: upright, RGB, its own aspect ratio.
 
     Args:
         source: as for `load_pixels`.
-        longest_side: pixels; a smaller picture stays as it is.
+        longest_side: pixels; a smaller image stays as it is.
 
     Raises:
         ImageError: as for `load_pixels`.
     """
     with _short_reasons():
-        picture = _decode(source, longest_side)
-        picture.thumbnail((longest_side, longest_side))
-        return picture
+        image = _decode(source, longest_side)
+        image.thumbnail((longest_side, longest_side))
+        return image
 
 
 @contextlib.contextmanager
@@ -94,7 +94,7 @@ def _short_reasons() -> Iterator[None]:
     except PermissionError:
         raise ImageError("no permission to read it") from None
     except UnidentifiedImageError:
-        raise ImageError(f"not a picture in an accepted format ({', '.join(FORMATS)})") from None
+        raise ImageError(f"not an image in an accepted format ({', '.join(FORMATS)})") from None
     except Image.DecompressionBombError:  # Pillow's own limit, far above ours, is met when the file is opened
         raise ImageError(f"too large: more than {MAX_PIXELS} pixels") from None
     except MemoryError:

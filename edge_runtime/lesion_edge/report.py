@@ -1,4 +1,4 @@
-"""Writes a run as one HTML page that needs nothing else: pictures by probability, heat maps, a threshold."""
+"""Writes a run as one HTML page that needs nothing else: images by probability, heat maps, a threshold."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from lesion_edge import __version__
 from lesion_edge.errors import ImageError
 from lesion_edge.explain import heat_map, seen_part
-from lesion_edge.preprocess import load_picture
+from lesion_edge.preprocess import load_image
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -132,13 +132,13 @@ class Report:
         status = "" if prediction.label else f' data-status="{escape(prediction.status)}"'
         path = escape(prediction.path)
         try:
-            picture = load_picture(prediction.path, THUMBNAIL)
-            images = f'<img alt="" loading="lazy" src="{_data(picture, "JPEG", quality=80)}">'
+            image = load_image(prediction.path, THUMBNAIL)
+            images = f'<img alt="" loading="lazy" src="{_data(image, "JPEG", quality=80)}">'
             if prediction.cam is not None:
-                left, top, right, bottom = seen_part(*picture.size, manifest.resize)
+                left, top, right, bottom = seen_part(*image.size, manifest.resize)
                 place = (
-                    f"left:{left / picture.width:.2%};top:{top / picture.height:.2%};"
-                    f"width:{(right - left) / picture.width:.2%};height:{(bottom - top) / picture.height:.2%}"
+                    f"left:{left / image.width:.2%};top:{top / image.height:.2%};"
+                    f"width:{(right - left) / image.width:.2%};height:{(bottom - top) / image.height:.2%}"
                 )
                 heat = _data(heat_map(prediction.cam), "PNG")
                 images += f'<img class="heat" alt="" loading="lazy" style="{place}" src="{heat}">'
@@ -147,7 +147,7 @@ class Report:
         return (
             f'<li class="card{" positive" * (label == positive)}" data-p="{probability:.6f}" '
             f'data-label="{escape(label)}" data-other="{escape(max(others, key=others.__getitem__))}"{status}>'
-            f'<div class="frame"><div class="picture">{images}</div></div><div class="words">'
+            f'<div class="frame"><div class="image">{images}</div></div><div class="words">'
             f'<p><span class="label">{escape(label)}</span></p>'
             f"<p>{escape(positive)} {probability:.3f}</p>"
             f'<div class="bar" aria-hidden="true"><span style="width:{probability:.1%}"></span></div>'

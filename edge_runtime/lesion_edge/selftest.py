@@ -1,6 +1,6 @@
 """The golden self-test: does this device answer as the machine did on which the bundle was released?
 
-The pictures are made by integer arithmetic, the same everywhere; the manifest holds the logits they gave. They go
+The images are made by integer arithmetic, the same everywhere; the manifest holds the logits they gave. They go
 the whole way from file content to logits, so a fault in decoding, resizing, colour order or weights shows.
 """
 
@@ -42,7 +42,7 @@ class SelfTest:
 
 
 def self_test(classifier: Classifier) -> SelfTest:
-    """Run the golden pictures through a loaded bundle and compare.
+    """Run the golden images through a loaded bundle and compare.
 
     Raises:
         LesionEdgeError: the bundle holds no expected answers.
@@ -73,14 +73,14 @@ def describe(classifier: Classifier, outcome: SelfTest) -> str:
 
 
 def golden_pixels(image_size: int, resize: Resize) -> Iterator[NDArray[np.uint8]]:
-    """What the device makes of each golden picture: uint8 (1, S, S, 3), RGB."""
-    for picture in golden_pictures():
-        yield load_pixels(picture, image_size, resize)[None]
+    """What the device makes of each golden image: uint8 (1, S, S, 3), RGB."""
+    for image in golden_images():
+        yield load_pixels(image, image_size, resize)[None]
 
 
-def golden_pictures() -> list[bytes]:
-    """PNG files: colour ramps, a lesion-like blot with fine texture, and one small picture to be enlarged."""
-    pictures = []
+def golden_images() -> list[bytes]:
+    """PNG files: colour ramps, a lesion-like blot with fine texture, and one small image to be enlarged."""
+    images = []
     for height, width in ((480, 640), (450, 301), (61, 97)):
         y, x = np.mgrid[:height, :width].astype(np.int64)
         texture = (x * 7919 + y * 104729 + x * y * 31) % 41 - 20
@@ -92,5 +92,5 @@ def golden_pictures() -> list[bytes]:
         image = Image.fromarray(np.clip(colours, 0, 255).astype(np.uint8))
         content = io.BytesIO()
         image.save(content, "PNG", compress_level=1)
-        pictures.append(content.getvalue())
-    return pictures
+        images.append(content.getvalue())
+    return images

@@ -81,7 +81,7 @@ def _convert_base(base: Any) -> Any:
 
 
 def _with_rgb_input(base: Any) -> Any:
-    """Copy the base with its first convolution taking RGB, so that the graph need not reorder the picture."""
+    """Copy the base with its first convolution taking RGB, so that the graph need not reorder the image."""
     import keras
 
     copy = keras.models.clone_model(base)

@@ -123,7 +123,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def scored_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """As `bundle`, and unsure of pictures with a mean blue above 200."""
+    """As `bundle`, and unsure of images with a mean blue above 200."""
     return write_bundle(tmp_path_factory.mktemp("scored") / "bundle", scored=True)
 
 
@@ -135,7 +135,7 @@ def bundle3(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def paint(tmp_path: Path) -> Callable[..., Path]:
-    """Write a picture of one colour below this test's folder."""
+    """Write an image of one colour below this test's folder."""
 
     def write(name: str, colour: tuple[int, int, int], size: tuple[int, int] = (40, 30)) -> Path:
         path = tmp_path / name

@@ -1,4 +1,4 @@
-"""Pictures in, answers out: in order, one each, however many there are and whatever is wrong with some."""
+"""Images in, answers out: in order, one each, however many there are and whatever is wrong with some."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_network_alone_gives_all_three_outputs(bundle: Path) -> None:
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_order_is_kept(bundle: Path, paint: Paint, threads: int, batch_size: int) -> None:
     levels = [(i * 37) % 256 for i in range(20)]
-    # Sizes differ, so that the pictures of a later call are often ready before those of an earlier one.
+    # Sizes differ, so that the images of a later call are often ready before those of an earlier one.
     paths = [paint(f"{i}.png", (level, 0, 0), (400 >> i % 5, 300)) for i, level in enumerate(levels)]
     predictions = list(Classifier(bundle, threads=threads).predict(paths, batch_size))
     assert [prediction.path for prediction in predictions] == [str(path) for path in paths]
@@ -79,12 +79,12 @@ def test_order_is_kept(bundle: Path, paint: Paint, threads: int, batch_size: int
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 4])
-def test_unusable_picture_is_an_error_and_the_rest_goes_on(bundle: Path, paint: Paint, batch_size: int) -> None:
+def test_unusable_image_is_an_error_and_the_rest_goes_on(bundle: Path, paint: Paint, batch_size: int) -> None:
     good = paint("good.png", RED)
     damaged = good.with_name("damaged.png")
     damaged.write_bytes(good.read_bytes()[:60])
     missing = good.with_name("missing.png")
-    sources: list[Any] = [good, damaged, good, missing, b"no picture", np.zeros((2, 2)), good]
+    sources: list[Any] = [good, damaged, good, missing, b"no image", np.zeros((2, 2)), good]
     predictions = list(Classifier(bundle, threads=2).predict(sources, batch_size))
     assert [prediction.status for prediction in predictions] == ["ok", "error", "ok", *["error"] * 3, "ok"]
     assert [prediction.label for prediction in predictions if prediction.status == "ok"] == ["malignant"] * 3
@@ -143,8 +143,8 @@ def test_threshold_of_bundle_and_caller(
     make_bundle: Callable[..., Path], of_bundle: float | None, asked: float | None, label: str
 ) -> None:
     classifier = Classifier(make_bundle(threshold=of_bundle), threshold=asked)
-    picture = Image.new("RGB", (40, 40), (100, 130, 130))  # malignant with 0.35
-    (prediction,) = classifier.predict([picture])
+    image = Image.new("RGB", (40, 40), (100, 130, 130))  # malignant with 0.35
+    (prediction,) = classifier.predict([image])
     assert prediction.label == label
     assert prediction.confidence == pytest.approx(0.354 if label == "malignant" else 0.646, abs=1e-3)
 
@@ -168,13 +168,13 @@ def test_endless_input_is_read_only_as_far_as_needed(bundle: Path, threads: int,
     predictions.close()  # type: ignore[attr-defined]
 
 
-def test_no_pictures_are_no_predictions(bundle: Path) -> None:
+def test_no_images_are_no_predictions(bundle: Path) -> None:
     assert list(Classifier(bundle).predict([])) == []
 
 
 def test_failing_input_reaches_the_caller(bundle: Path) -> None:
     def failing() -> Iterator[bytes]:
-        yield b"not a picture"
+        yield b"not an image"
         raise RuntimeError("the network drive is gone")
 
     with pytest.raises(RuntimeError, match="network drive"):
@@ -185,8 +185,8 @@ def test_pickled_classifier_answers_alike(bundle: Path) -> None:
     classifier = Classifier(bundle, device="cpu", threads=2, variant="fp32", threshold=0.2)
     copy = pickle.loads(pickle.dumps(classifier))
     assert (copy.device, copy.threads, copy.variant, copy.threshold) == ("cpu", 2, "fp32", 0.2)
-    picture = Image.new("RGB", (40, 40), (100, 130, 130))
-    assert list(copy.predict([picture])) == list(classifier.predict([picture]))
+    image = Image.new("RGB", (40, 40), (100, 130, 130))
+    assert list(copy.predict([image])) == list(classifier.predict([image]))
 
 
 def test_shared_between_threads(bundle: Path) -> None:
@@ -243,7 +243,7 @@ def test_without_a_bundle_the_one_that_ships_is_taken(
 
 
 @pytest.mark.parametrize("batch_size", [0, -1])
-def test_batch_without_pictures_is_refused(bundle: Path, batch_size: int) -> None:
+def test_batch_without_images_is_refused(bundle: Path, batch_size: int) -> None:
     with pytest.raises(LesionEdgeError, match=f"batch size {batch_size}: at least 1"):
         list(Classifier(bundle).predict([b"x"], batch_size))
 
@@ -256,7 +256,7 @@ def test_graph_that_breaks_the_contract_is_refused(
 
 
 @pytest.mark.parametrize("single", ["a.png", b"content", Path("a.png")])
-def test_single_picture_instead_of_a_list_is_refused(bundle: Path, single: Any) -> None:
+def test_single_image_instead_of_a_list_is_refused(bundle: Path, single: Any) -> None:
     with pytest.raises(LesionEdgeError, match="put a single one into a list"):
         list(Classifier(bundle).predict(single))
 
@@ -279,7 +279,7 @@ def test_answer_that_is_no_number_is_an_error(
     [(0, "ok"), (199, "ok"), (200, "ok"), (201, "unsure"), (255, "unsure")],
 )
 @pytest.mark.parametrize("threshold", [None, 0.0, 1.0])
-def test_picture_over_the_outlier_limit_has_probabilities_and_no_label(
+def test_image_over_the_outlier_limit_has_probabilities_and_no_label(
     scored_bundle: Path, paint: Paint, blue: int, status: str, threshold: float | None
 ) -> None:
     colour = (220, 120, blue)
@@ -291,10 +291,10 @@ def test_picture_over_the_outlier_limit_has_probabilities_and_no_label(
     assert (prediction.label is None, prediction.confidence is None) == (status == "unsure",) * 2
 
 
-def test_score_belongs_to_its_picture_in_any_batch_and_after_pickling(scored_bundle: Path, paint: Paint) -> None:
+def test_score_belongs_to_its_image_in_any_batch_and_after_pickling(scored_bundle: Path, paint: Paint) -> None:
     blues = [10, 240, 60, 210, 90, 250, 120]
     sources: list[Any] = [paint(f"{blue}.png", (90, 90, blue)) for blue in blues]
-    sources.insert(2, b"no picture")
+    sources.insert(2, b"no image")
     classifier = pickle.loads(pickle.dumps(Classifier(scored_bundle, threads=2)))
     for batch_size in (1, 3):
         predictions = list(classifier.predict(sources, batch_size, cam=True))
@@ -350,7 +350,7 @@ def test_failing_device_is_one_sentence(bundle: Path, monkeypatch: pytest.Monkey
 
 
 def test_map_comes_with_the_prediction_when_asked_for(bundle: Path, paint: Callable[..., Path]) -> None:
-    sources: list[Any] = [paint("a.png", RED), b"no picture", paint("b.png", BLUE)]
+    sources: list[Any] = [paint("a.png", RED), b"no image", paint("b.png", BLUE)]
     classifier = Classifier(bundle)
     with_map = list(classifier.predict(sources, batch_size=3, cam=True))
     assert with_map == list(classifier.predict(sources))

@@ -59,7 +59,7 @@ def table(content: bytes) -> list[list[str]]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Ten pictures below folders named after their classes, three of them on the wrong side of a half."""
+    """Ten images below folders named after their classes, three of them on the wrong side of a half."""
     root = tmp_path_factory.mktemp("labelled")
     for label, levels in {"benign": [0, 40, 80, 120, 220], "malignant": [90, 180, 200, 230, 250]}.items():
         (root / label).mkdir()
@@ -70,7 +70,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def mixed(paint: Paint, tmp_path: Path) -> Path:
-    """A good picture, a damaged one and another good one."""
+    """A good image, a damaged one and another good one."""
     good = paint("mixed/a.png", RED)
     (tmp_path / "mixed/b.jpg").write_bytes(good.read_bytes()[:50])
     paint("mixed/c.png", BLUE)
@@ -143,8 +143,8 @@ def test_all_is_well(bundle: Path, folder: Path, tmp_path: Path) -> None:
 WRONG: list[Any] = [
     pytest.param(["{images}", "--model", "gone"], "gone is not a bundle", id="no such bundle"),
     pytest.param(["{images}", "--model", "{images}"], "is not a bundle", id="a folder that is no bundle"),
-    pytest.param(["gone.png", "--model", "{model}"], "gone.png does not exist", id="no such picture"),
-    pytest.param(["{empty}", "--model", "{model}"], "no images in", id="a folder without pictures"),
+    pytest.param(["gone.png", "--model", "{model}"], "gone.png does not exist", id="no such image"),
+    pytest.param(["{empty}", "--model", "{model}"], "no images in", id="a folder without images"),
     pytest.param(["-", "--model", "{model}"], "no images in -", id="an empty list"),
     pytest.param(
         ["{images}", "--model", "{model}", "--variant", "fp16"], "no variant 'fp16'", id="variant not there"
@@ -227,7 +227,7 @@ def test_evaluation_compares_with_the_folder_names(bundle: Path, folder: Path) -
     assert [line[1:] for line in words[-2:]] == [[str(count) for count in row] for row in matrix]
 
 
-def test_evaluation_counts_the_pictures_without_a_truth(bundle: Path, paint: Paint) -> None:
+def test_evaluation_counts_the_images_without_a_truth(bundle: Path, paint: Paint) -> None:
     run = infer(paint("elsewhere/a.png", RED).parent, "--model", bundle, "--evaluate")
     assert "not compared: 1 images whose folder is not called like a class" in run.stderr.decode()
     assert "undefined" in run.stderr.decode()
@@ -396,7 +396,7 @@ def test_interrupted_run_keeps_what_is_finished_and_ends_with_130(bundle: Path, 
     assert process.returncode == 130
 
 
-def test_picture_far_over_the_size_limit_is_an_error_row_without_a_warning(
+def test_image_far_over_the_size_limit_is_an_error_row_without_a_warning(
     bundle: Path, paint: Paint, tmp_path: Path
 ) -> None:
     path = tmp_path / "scan.png"
@@ -481,13 +481,13 @@ def test_every_kind_of_failure_is_a_row_and_the_rest_goes_on(bundle: Path, paint
         "a.png": "",
         "b cut.png": "damaged or truncated",
         "c empty.jpg": "empty file",
-        "d text.jpg": "not a picture in an accepted format",
+        "d text.jpg": "not an image in an accepted format",
         "e bomb.png": "too large: more than 100000000 pixels",
         "f gone.png": "no such file",
         "g itself.png": "cannot be read",
         "i pipe.png": "not a regular file",
         "j device.png": "not a regular file",
-        "k other.png": "not a picture in an accepted format",
+        "k other.png": "not an image in an accepted format",
         "z.png": "",
     }
     assert run.returncode == 1

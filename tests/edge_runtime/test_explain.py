@@ -1,4 +1,4 @@
-"""A heat map lies where the network looked, on the picture as its viewer sees it."""
+"""A heat map lies where the network looked, on the image as its viewer sees it."""
 
 from __future__ import annotations
 
@@ -38,21 +38,21 @@ def test_the_part_that_the_network_saw(resize: Resize, box: tuple[float, ...]) -
 @pytest.mark.parametrize(
     ("resize", "hot", "cold"),
     [
-        pytest.param("squash", (20, 20), (180, 380), id="squash: over the whole picture"),
+        pytest.param("squash", (20, 20), (180, 380), id="squash: over the whole image"),
         pytest.param("crop", (20, 120), (20, 20), id="crop: within the middle square"),
         pytest.param("pad", (10, 20), (190, 380), id="pad: its upper half begins in the bar above"),
     ],
 )
 def test_heat_lies_where_the_map_is_high(resize: Resize, hot: tuple[int, int], cold: tuple[int, int]) -> None:
-    picture = Image.new("RGB", (400, 200), (200, 150, 120))
-    difference = changed(picture, overlay(picture, CORNER, resize))
+    image = Image.new("RGB", (400, 200), (200, 150, 120))
+    difference = changed(image, overlay(image, CORNER, resize))
     assert difference[hot]
     assert not difference[cold]
 
 
-def test_map_without_heat_leaves_the_picture_plain() -> None:
-    picture = Image.new("RGB", (40, 20), (200, 150, 120))
-    assert not changed(picture, overlay(picture, np.zeros((2, 2), np.float32), "squash")).any()
+def test_map_without_heat_leaves_the_image_plain() -> None:
+    image = Image.new("RGB", (40, 20), (200, 150, 120))
+    assert not changed(image, overlay(image, np.zeros((2, 2), np.float32), "squash")).any()
     assert heat_map(CORNER).getpixel((1, 1)) == (0, 255, 200, 0)
 
 
@@ -108,7 +108,7 @@ def test_command_writes_an_overlay_per_usable_image(
 ) -> None:
     folder = paint("in/malignant/a.png", (250, 60, 60), (60, 30)).parent.parent
     paint("in/benign/a.png", (60, 60, 250))
-    (folder / "broken.jpg").write_text("no picture")
+    (folder / "broken.jpg").write_text("no image")
     command = [sys.executable, "-c", "from lesion_edge.cli import main; main()"]
     run = subprocess.run(
         [*command, folder, "--model", bundle, "--explain", tmp_path / "out"], capture_output=True, check=False

@@ -17,7 +17,7 @@ SIZE = 32
 
 
 def texture(width: int = 640, height: int = 480, seed: int = 0) -> Image.Image:
-    """A picture in which no two places are alike, so that nothing in it compresses to zeros."""
+    """An image in which no two places are alike, so that nothing in it compresses to zeros."""
     levels = np.random.default_rng(seed).integers(20, 236, (height // 4, width // 4, 3), np.uint8)
     return Image.fromarray(levels).resize((width, height), Image.Resampling.BICUBIC)
 
@@ -60,7 +60,7 @@ def test_whole_file_is_taken(kind: str) -> None:
 def test_copy_that_stopped_half_way_is_refused_though_it_has_its_full_length(kind: str) -> None:
     content = FILES[kind]()
     half = sector_in_the_middle(content)
-    with pytest.raises(ImageError, match=r"damaged or truncated|not a picture"):
+    with pytest.raises(ImageError, match=r"damaged or truncated|not an image"):
         load_pixels(content[:half] + bytes(len(content) - half), SIZE)
 
 
@@ -68,7 +68,7 @@ def test_copy_that_stopped_half_way_is_refused_though_it_has_its_full_length(kin
 def test_block_that_was_never_written_is_refused(kind: str) -> None:
     content = FILES[kind]()
     start = sector_in_the_middle(content)
-    with pytest.raises(ImageError, match=r"damaged or truncated|not a picture"):
+    with pytest.raises(ImageError, match=r"damaged or truncated|not an image"):
         load_pixels(content[:start] + bytes(4096) + content[start + 4096 :], SIZE)
 
 
@@ -104,9 +104,9 @@ def test_checksum_finds_a_single_bit(kind: str) -> None:
 
 
 def black_frame(kind: str, **options: Any) -> bytes:
-    picture = Image.new("RGB", (640, 480))
-    picture.paste(texture(400, 300), (120, 90))
-    return encode(picture, kind, **options)
+    image = Image.new("RGB", (640, 480))
+    image.paste(texture(400, 300), (120, 90))
+    return encode(image, kind, **options)
 
 
 HARMLESS: list[Any] = [

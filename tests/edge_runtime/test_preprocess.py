@@ -1,4 +1,4 @@
-"""Every kind of picture a camera, a scanner or an archive hands over gives the pixels a person would see."""
+"""Every kind of image a camera, a scanner or an archive hands over gives the pixels a person would see."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ RED, GREEN, BLUE, WHITE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 25
 
 
 def scene(width: int = 96, height: int = 64) -> Pixels:
-    """A smooth picture without any symmetry, so that lossy coding keeps it and every turn shows."""
+    """A smooth image without any symmetry, so that lossy coding keeps it and every turn shows."""
     y, x = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
     return np.stack([255 * x, 255 * y, 80 + 120 * x * y], axis=-1).astype(np.uint8)
 
@@ -38,16 +38,16 @@ def blocks(*rows: list[tuple[int, int, int]], side: int = 16) -> Pixels:
     return np.asarray(rows, np.uint8).repeat(side, axis=0).repeat(side, axis=1)
 
 
-def encode(picture: Image.Image | Pixels, kind: str, **options: Any) -> bytes:
-    image = Image.fromarray(picture) if isinstance(picture, np.ndarray) else picture
+def encode(source: Image.Image | Pixels, kind: str, **options: Any) -> bytes:
+    image = Image.fromarray(source) if isinstance(source, np.ndarray) else source
     stream = io.BytesIO()
     image.save(stream, kind, **options)
     return stream.getvalue()
 
 
-def expected_pixels(picture: Pixels, size: int = SIZE) -> Pixels:
-    """What plain Pillow makes of the picture as a person sees it."""
-    return np.asarray(Image.fromarray(picture).resize((size, size), Image.Resampling.BILINEAR))
+def expected_pixels(image: Pixels, size: int = SIZE) -> Pixels:
+    """What plain Pillow makes of the image as a person sees it."""
+    return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))
 
 
 def png(width: int, height: int, rows: bytes, *, depth: int = 8, colour: int = 2, interlace: int = 0) -> bytes:
@@ -61,13 +61,13 @@ def png(width: int, height: int, rows: bytes, *, depth: int = 8, colour: int = 2
     return b"\x89PNG\r\n\x1a\n" + body
 
 
-def adam7(picture: Pixels) -> bytes:
-    """The picture as an interlaced PNG (PNG specification, section 8.2)."""
+def adam7(image: Pixels) -> bytes:
+    """The image as an interlaced PNG (PNG specification, section 8.2)."""
     passes = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)]
     rows = b"".join(
-        b"\0" + row.tobytes() for top, left, down, right in passes for row in picture[top::down, left::right]
+        b"\0" + row.tobytes() for top, left, down, right in passes for row in image[top::down, left::right]
     )
-    return png(picture.shape[1], picture.shape[0], rows, interlace=1)
+    return png(image.shape[1], image.shape[0], rows, interlace=1)
 
 
 PALETTE = blocks([RED, GREEN, BLUE], [WHITE, BLACK, RED])
@@ -102,8 +102,8 @@ def animation(kind: str, **options: Any) -> bytes:
     return encode(PALETTE, kind, save_all=True, append_images=[Image.new("RGB", (48, 32), BLACK)], **options)
 
 
-def key_white(picture: Pixels, mask: NDArray[np.bool_]) -> Pixels:
-    return np.where(mask[..., None], np.uint8(255), picture)
+def key_white(image: Pixels, mask: NDArray[np.bool_]) -> Pixels:
+    return np.where(mask[..., None], np.uint8(255), image)
 
 
 LOSSLESS: list[tuple[str, Callable[[], bytes], Pixels]] = [
@@ -172,7 +172,7 @@ LOSSY: list[tuple[str, Callable[[], bytes], Pixels]] = [
     ("JPEG CMYK", lambda: encode(Image.fromarray(scene()).convert("CMYK"), "JPEG", quality=90), scene()),
     ("JPEG without chroma subsampling", lambda: encode(scene(), "JPEG", quality=90, subsampling=0), scene()),
     (
-        "MPO, a phone's JPEG with a second picture behind it",
+        "MPO, a phone's JPEG with a second image behind it",
         lambda: encode(scene(), "MPO", quality=90, save_all=True, append_images=[Image.new("RGB", (96, 64))]),
         scene(),
     ),
@@ -228,7 +228,7 @@ def test_exif_orientation_is_applied(orientation: int, kind: str, options: dict[
     assert np.abs(pixels.astype(int) - turned).mean() <= tolerance
 
 
-def test_orientation_is_applied_once_when_the_jpeg_decoder_shrinks_the_picture() -> None:
+def test_orientation_is_applied_once_when_the_jpeg_decoder_shrinks_the_image() -> None:
     exif = Image.Exif()
     exif[ORIENTATION_TAG] = 6
     content = encode(scene(400, 300), "JPEG", quality=95, exif=exif)
@@ -250,8 +250,8 @@ def test_large_jpeg_is_decoded_small_and_stays_within_a_few_levels(
     stored: tuple[int, int], decoded: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     texture = np.random.default_rng(0).integers(-20, 21, (stored[1], stored[0], 1))
-    picture = (scene(*stored) * 0.8 + 24 + texture).astype(np.uint8)
-    content = encode(picture, "JPEG", quality=92)
+    scaled = (scene(*stored) * 0.8 + 24 + texture).astype(np.uint8)
+    content = encode(scaled, "JPEG", quality=92)
     with Image.open(io.BytesIO(content)) as image:
         full = expected_pixels(np.asarray(image))
     sizes = []
@@ -298,7 +298,7 @@ TALL = np.ascontiguousarray(WIDE.swapaxes(0, 1))
 
 
 @pytest.mark.parametrize(
-    ("picture", "mode", "seen"),
+    ("image", "mode", "seen"),
     [
         pytest.param(WIDE, "squash", {(16, 3): RED, (16, 16): GREEN, (16, 28): BLUE}, id="squash keeps both ends"),
         pytest.param(WIDE, "crop", {(16, 1): GREEN, (16, 30): GREEN, (0, 16): GREEN}, id="crop takes the middle"),
@@ -318,14 +318,14 @@ TALL = np.ascontiguousarray(WIDE.swapaxes(0, 1))
         ),
     ],
 )
-def test_resize_modes(picture: Pixels, mode: Resize, seen: dict[tuple[int, int], tuple[int, int, int]]) -> None:
-    pixels = load_pixels(picture, SIZE, mode)
+def test_resize_modes(image: Pixels, mode: Resize, seen: dict[tuple[int, int], tuple[int, int, int]]) -> None:
+    pixels = load_pixels(image, SIZE, mode)
     assert {place: tuple(pixels[place].tolist()) for place in seen} == seen
 
 
 @pytest.mark.parametrize("mode", RESIZE_MODES)
-def test_every_way_to_hand_over_a_picture_gives_the_same_pixels(tmp_path: Path, mode: Resize) -> None:
-    path = tmp_path / "picture.png"
+def test_every_way_to_hand_over_an_image_gives_the_same_pixels(tmp_path: Path, mode: Resize) -> None:
+    path = tmp_path / "image.png"
     path.write_bytes(encode(scene(), "PNG"))
     from_array = load_pixels(scene(), SIZE, mode)
     with Image.open(path) as opened:
@@ -366,13 +366,13 @@ def truncated(kind: str) -> bytes:
     ("content", "reason"),
     [
         pytest.param(b"", "empty file", id="empty"),
-        pytest.param(b"a text, whatever its name says\n" * 50, "not a picture in an accepted format", id="text"),
-        pytest.param(encode(scene(), "PPM"), "not a picture in an accepted format", id="PPM is not accepted"),
-        pytest.param(encode(scene(), "ICO"), "not a picture in an accepted format", id="ICO is not accepted"),
+        pytest.param(b"a text, whatever its name says\n" * 50, "not an image in an accepted format", id="text"),
+        pytest.param(encode(scene(), "PPM"), "not an image in an accepted format", id="PPM is not accepted"),
+        pytest.param(encode(scene(), "ICO"), "not an image in an accepted format", id="ICO is not accepted"),
         pytest.param(truncated("JPEG"), "truncated", id="JPEG cut in half"),
         pytest.param(truncated("PNG"), "truncated", id="PNG cut in half"),
-        pytest.param(truncated("WEBP"), "not a picture|damaged", id="WebP cut in half"),
-        pytest.param(truncated("TIFF"), "not a picture|damaged", id="TIFF cut in half"),
+        pytest.param(truncated("WEBP"), "not an image|damaged", id="WebP cut in half"),
+        pytest.param(truncated("TIFF"), "not an image|damaged", id="TIFF cut in half"),
         pytest.param(truncated("BMP"), "truncated", id="BMP cut in half"),
         pytest.param(truncated("GIF"), "truncated", id="GIF cut in half"),
         pytest.param(
@@ -384,7 +384,7 @@ def truncated(kind: str) -> bytes:
     ],
 )
 def test_unusable_content_is_refused_with_a_short_reason(tmp_path: Path, content: bytes, reason: str) -> None:
-    path = tmp_path / "picture.jpg"
+    path = tmp_path / "image.jpg"
     path.write_bytes(content)
     for source in (path, content):
         with pytest.raises(ImageError, match=reason) as caught:
@@ -404,7 +404,7 @@ def test_unusable_content_is_refused_with_a_short_reason(tmp_path: Path, content
     ],
 )
 def test_what_is_not_a_file_is_refused(tmp_path: Path, make: Callable[[Path], None], reason: str) -> None:
-    path = tmp_path / "picture.jpg"
+    path = tmp_path / "image.jpg"
     make(path)
     with pytest.raises(ImageError, match=reason):
         load_pixels(path, SIZE)
@@ -439,18 +439,18 @@ def test_array_of_another_kind_is_refused(array: Any) -> None:
 
 
 @given(
-    picture=arrays(np.uint8, st.tuples(st.integers(1, 80), st.integers(1, 80), st.just(3))),
+    image=arrays(np.uint8, st.tuples(st.integers(1, 80), st.integers(1, 80), st.just(3))),
     size=st.integers(1, 64),
     mode=st.sampled_from(RESIZE_MODES),
 )
 @settings(max_examples=60, deadline=None)
-def test_any_picture_gives_a_square_within_its_own_range(picture: Pixels, size: int, mode: Resize) -> None:
-    pixels = load_pixels(picture, size, mode)
+def test_any_image_gives_a_square_within_its_own_range(image: Pixels, size: int, mode: Resize) -> None:
+    pixels = load_pixels(image, size, mode)
     assert pixels.shape == (size, size, 3)
     assert pixels.dtype.name == "uint8"
-    assert pixels.max() <= picture.max()
+    assert pixels.max() <= image.max()
     if mode != "pad":
-        assert pixels.min() >= picture.min()
+        assert pixels.min() >= image.min()
 
 
 @given(
@@ -459,11 +459,9 @@ def test_any_picture_gives_a_square_within_its_own_range(picture: Pixels, size: 
     mode=st.sampled_from(["squash", "crop"]),
 )
 @settings(max_examples=60, deadline=None)
-def test_constant_picture_stays_constant(
-    colour: tuple[int, int, int], shape: tuple[int, int], mode: Resize
-) -> None:
-    picture = np.full((*shape, 3), colour, np.uint8)
-    assert (load_pixels(picture, SIZE, mode) == colour).all()
+def test_constant_image_stays_constant(colour: tuple[int, int, int], shape: tuple[int, int], mode: Resize) -> None:
+    image = np.full((*shape, 3), colour, np.uint8)
+    assert (load_pixels(image, SIZE, mode) == colour).all()
 
 
 P_KEEP_WHOLE = {

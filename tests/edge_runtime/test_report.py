@@ -29,12 +29,12 @@ LEVELS = {"low.png": 40, "middle.png": 110, "high.png": 240, NASTY: 200, "caf\ud
 
 @pytest.fixture(scope="module")
 def page(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The report of five pictures and a broken file, as the command writes it."""
+    """The report of five images and a broken file, as the command writes it."""
     root = tmp_path_factory.mktemp("report")
     (root / "in").mkdir()
     for name, level in LEVELS.items():
         Image.new("RGB", (90, 60), (level, 100, 100)).save(root / "in" / name)
-    (root / "in" / "<b>broken.jpg").write_text("no picture")
+    (root / "in" / "<b>broken.jpg").write_text("no image")
     run = subprocess.run(
         [*COMMAND, root / "in", "--model", bundle, "--threshold", "0.6", "--report", root / "report.html"],
         capture_output=True,
@@ -80,10 +80,10 @@ def test_page_works_in_a_browser(page: Path, tmp_path: Path, width: int) -> None
     const move = (to) => { slider.value = to; slider.dispatchEvent(new Event("input")); return state(); };
     addEventListener("load", () => {
       const box = (element) => element.getBoundingClientRect();
-      const picture = document.querySelector(".picture"), heat = picture.querySelector(".heat");
+      const image = document.querySelector(".image"), heat = image.querySelector(".heat");
       const found = {start: state(), none: move(1), all: move(0),
         wide: document.documentElement.scrollWidth > innerWidth, title: document.title,
-        over: ["left", "top", "width", "height"].map((side) => box(heat)[side] - box(picture)[side]),
+        over: ["left", "top", "width", "height"].map((side) => box(heat)[side] - box(image)[side]),
         loaded: [...document.images].filter((image) => image.complete && image.naturalWidth).length};
       document.getElementById("reset").click();
       found.reset = state();
@@ -121,8 +121,8 @@ def test_page_works_in_a_browser(page: Path, tmp_path: Path, width: int) -> None
     assert found["all"]["counts"] == "5 malignant"
     assert not found["wide"], "nothing sticks out to the right"
     assert found["title"] == "Lesion Edge: 6 images"
-    assert found["loaded"] == 10, "five pictures and five heat maps"
-    assert found["over"] == pytest.approx([0, 0, 0, 0], abs=1), "the heat lies on the picture"
+    assert found["loaded"] == 10, "five images and five heat maps"
+    assert found["over"] == pytest.approx([0, 0, 0, 0], abs=1), "the heat lies on the image"
     assert found["hidden"] == "none"
 
 

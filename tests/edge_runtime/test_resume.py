@@ -43,11 +43,11 @@ def infer(*arguments: str | os.PathLike[Any], cwd: Path | None = None) -> Finish
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of pictures with every kind of name, one of them damaged."""
+    """A folder of images with every kind of name, one of them damaged."""
     folder = tmp_path_factory.mktemp("images")
     for index, name in enumerate(NAMES):
         Image.new("RGB", (40, 40), (30 * index, 100, 100)).save(folder / name)
-    (folder / "damaged.jpg").write_bytes(b"no picture")
+    (folder / "damaged.jpg").write_bytes(b"no image")
     return folder
 
 

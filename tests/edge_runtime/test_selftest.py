@@ -19,7 +19,7 @@ from lesion_edge.classifier import Classifier
 from lesion_edge.errors import LesionEdgeError
 from lesion_edge.manifest import FILE_NAME, load_manifest
 from lesion_edge.preprocess import load_pixels
-from lesion_edge.selftest import golden_pictures, self_test
+from lesion_edge.selftest import golden_images, self_test
 
 if TYPE_CHECKING:
     from tests.conftest import ExportedBundle, FinishedCommand
@@ -39,8 +39,8 @@ def rewrite(bundle: Path, change: Callable[[dict[str, Any]], object]) -> None:
     (bundle / FILE_NAME).write_text(json.dumps(record), encoding="utf-8")
 
 
-def test_golden_pictures_are_the_same_everywhere() -> None:
-    pixels = [np.asarray(Image.open(io.BytesIO(picture))) for picture in golden_pictures()]
+def test_golden_images_are_the_same_everywhere() -> None:
+    pixels = [np.asarray(Image.open(io.BytesIO(image))) for image in golden_images()]
     assert [values.shape for values in pixels] == [(480, 640, 3), (450, 301, 3), (61, 97, 3)]
     digest = hashlib.sha256(b"".join(values.tobytes() for values in pixels)).hexdigest()
     assert digest.startswith("d634dce8b23d496f")
@@ -63,8 +63,8 @@ def test_swapped_colours_and_a_wrong_resize_are_caught(
         return np.ascontiguousarray(load_pixels(*arguments)[..., ::-1])
 
     def coarse(content: bytes, size: int, resize: str) -> Any:
-        picture = Image.open(io.BytesIO(content))
-        return np.asarray(picture.resize((size, size), Image.Resampling.NEAREST))
+        image = Image.open(io.BytesIO(content))
+        return np.asarray(image.resize((size, size), Image.Resampling.NEAREST))
 
     def cropped(content: bytes, size: int, resize: str) -> Any:
         return load_pixels(content, size, "crop")

@@ -110,7 +110,7 @@ def test_good_graph_is_opened_on_the_cpu_with_the_threads_asked_for(graph_bytes:
         pytest.param({"input_type": "FLOAT"}, r"tensor\(float\).*expected 'image' uint8", id="floats"),
         pytest.param({"size": 64}, r"64, 64.*expected 'image' uint8 \(N, 32, 32, 3\)", id="another size"),
         pytest.param({"size": "S"}, r"expected 'image' uint8 \(N, 32, 32, 3\)", id="any size"),
-        pytest.param({"batch": 1}, r"\[1, 32, 32, 3\].*expected .*\(N, 32", id="one picture at a time"),
+        pytest.param({"batch": 1}, r"\[1, 32, 32, 3\].*expected .*\(N, 32", id="one image at a time"),
         pytest.param({"without": "probabilities"}, "no float32 output 'probabilities'", id="no probabilities"),
         pytest.param({"without": "logits"}, "no float32 output 'logits'", id="no logits"),
         pytest.param({"without": "cam"}, "no float32 output 'cam'", id="no map"),

@@ -105,7 +105,7 @@ def test_what_is_done_vanished_or_no_image_is_passed_over(folder: Path, clock: C
 
 
 def test_predictions_come_as_the_files_do(bundle: Path, folder: Path, clock: Clock) -> None:
-    """The camera: a whole picture, then half of one, whose other half comes later, and one that stays broken."""
+    """The camera: a whole image, then half of one, whose other half comes later, and one that stays broken."""
     Image.new("RGB", (40, 40), (240, 20, 20)).save(folder / "a.png")
     content = (folder / "a.png").read_bytes()
     (folder / "b.png").write_bytes(content[:60])

@@ -52,11 +52,11 @@ def limits(scored_export: ExportedBundle) -> dict[str, float]:
 
 @pytest.fixture(scope="module")
 def pixels(scored_run: TrainedRun) -> NDArray[np.uint8]:
-    """All pictures of the run and eight that are far from them, uint8 (N, S, S, 3)."""
+    """All images of the run and eight that are far from them, uint8 (N, S, S, 3)."""
     split = scored_run.record["split"]
     entries = split["train"] + split["validation"]
-    pictures = [load_pixels(scored_run.data / entry["file"], SIZE) for entry in entries]
-    return np.stack([*pictures, *others()])
+    images = [load_pixels(scored_run.data / entry["file"], SIZE) for entry in entries]
+    return np.stack([*images, *others()])
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ def scores(graph: Any, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
 def assert_close(
     found: NDArray[np.float32], wanted: NDArray[np.float32], tolerance: float, reach: float = 4
 ) -> None:
-    """Far beyond the limit of 1 a picture leaves the ranges of int8: its score shrinks, but stays beyond it."""
+    """Far beyond the limit of 1 an image leaves the ranges of int8: its score shrinks, but stays beyond it."""
     far = wanted > reach
     np.testing.assert_allclose(found[~far], wanted[~far], rtol=tolerance, atol=tolerance)
     assert (found[far] > 2).all()
@@ -177,7 +177,7 @@ def test_blocks_in_float_leave_the_score(
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_device_is_unsure_of_other_pictures_and_answers_for_lesions(
+def test_device_is_unsure_of_other_images_and_answers_for_lesions(
     variant: str, scored_export: ExportedBundle, scored_run: TrainedRun
 ) -> None:
     classifier = Classifier(scored_export.folder, "cpu", variant=variant)

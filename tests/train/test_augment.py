@@ -1,4 +1,4 @@
-"""Augmentation changes how a picture was taken, never its size, type or range, and follows its generator alone."""
+"""Augmentation changes how an image was taken, never its size, type or range, and follows its generator alone."""
 
 from __future__ import annotations
 
@@ -17,36 +17,36 @@ SIZE = 48
 
 
 @pytest.fixture(scope="module")
-def picture() -> NDArray[np.uint8]:
+def image() -> NDArray[np.uint8]:
     lesion = draw_lesion(np.random.default_rng(3), malignant=True)
     return np.asarray(lesion.resize((64, 64)))
 
 
-def views(picture: NDArray[np.uint8], count: int = 60) -> list[NDArray[np.uint8]]:
-    return [augment.augment(picture, SIZE, np.random.default_rng(seed)) for seed in range(count)]
+def views(image: NDArray[np.uint8], count: int = 60) -> list[NDArray[np.uint8]]:
+    return [augment.augment(image, SIZE, np.random.default_rng(seed)) for seed in range(count)]
 
 
-def test_views_are_pictures_of_the_size_asked_for(picture: NDArray[np.uint8]) -> None:
-    for view in views(picture):
+def test_views_are_images_of_the_size_asked_for(image: NDArray[np.uint8]) -> None:
+    for view in views(image):
         assert view.shape == (SIZE, SIZE, 3)
         assert view.dtype == np.uint8
 
 
-def test_views_differ_and_repeat_with_their_seed(picture: NDArray[np.uint8]) -> None:
-    first, again = views(picture), views(picture)
+def test_views_differ_and_repeat_with_their_seed(image: NDArray[np.uint8]) -> None:
+    first, again = views(image), views(image)
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
     assert len({view.tobytes() for view in first}) == len(first)
 
 
-def test_views_keep_something_of_the_lesion(picture: NDArray[np.uint8]) -> None:
+def test_views_keep_something_of_the_lesion(image: NDArray[np.uint8]) -> None:
     """A view that is all one brightness would teach that any class may look like nothing."""
-    assert np.quantile([view.mean(axis=2).std() for view in views(picture)], 0.05) > 4
+    assert np.quantile([view.mean(axis=2).std() for view in views(image)], 0.05) > 4
 
 
-def test_the_picture_itself_stays_as_it_is(picture: NDArray[np.uint8]) -> None:
-    before = picture.copy()
-    views(picture)
-    assert np.array_equal(picture, before)
+def test_the_image_itself_stays_as_it_is(image: NDArray[np.uint8]) -> None:
+    before = image.copy()
+    views(image)
+    assert np.array_equal(image, before)
 
 
 def test_reframing_keeps_at_least_the_smallest_part(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,13 +75,13 @@ def test_each_change_happens_often_and_keeps_the_shape(
     change: Callable[[Any, np.random.Generator], Any],
     on_values: bool,
     share: float,
-    picture: NDArray[np.uint8],
+    image: NDArray[np.uint8],
 ) -> None:
-    before: Any = picture.astype(np.float32) if on_values else Image.fromarray(picture)
+    before: Any = image.astype(np.float32) if on_values else Image.fromarray(image)
     changed = 0
     for seed in range(100):
         after = np.asarray(change(before, np.random.default_rng(seed)))
-        assert after.shape == picture.shape
+        assert after.shape == image.shape
         changed += not np.array_equal(after, np.asarray(before))
     assert 100 * share <= changed < 100
 

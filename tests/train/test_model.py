@@ -54,7 +54,7 @@ def test_there_is_one_probability_for_each_class() -> None:
     np.testing.assert_allclose(predict(model, IMAGES).sum(axis=1), 1, rtol=1e-5)
 
 
-def test_settled_random_base_tells_pictures_apart(model: Any) -> None:
+def test_settled_random_base_tells_images_apart(model: Any) -> None:
     answers = predict(model, IMAGES)
     assert answers.max() < 0.999
     assert np.ptp(answers[:, 0]) > 1e-4

@@ -75,7 +75,7 @@ def test_saved_arrays_give_the_same_score(fitted: Outliers, tmp_path: Path) -> N
     assert np.array_equal(again.score(draw(9, 20)), fitted.score(draw(9, 20)))
 
 
-def test_generated_skins_are_pictures_and_differ() -> None:
+def test_generated_skins_are_images_and_differ() -> None:
     skins = [draw_skin(np.random.default_rng(seed), 48) for seed in range(8)]
     assert {(*skin.shape, skin.dtype.name) for skin in skins} == {(48, 48, 3, "uint8")}
     assert len({skin.tobytes() for skin in skins}) == 8

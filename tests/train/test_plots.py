@@ -29,7 +29,7 @@ SEVEN = [
 
 
 def read(path: Path) -> NDArray[np.uint8]:
-    """The picture as RGB (H, W, 3), after checks that hold for every plot."""
+    """The image as RGB (H, W, 3), after checks that hold for every plot."""
     with Image.open(path) as image:
         assert image.format == "PNG"
         assert 80 < image.width < 2400
@@ -179,7 +179,7 @@ def test_reliability_of_few_images(tmp_path: Path, truth: list[int], probability
     assert spine > pixels.shape[0] * 0.7, "the axes have collapsed"
 
 
-def picture(folder: Path, name: str, colour: tuple[int, int, int]) -> Path:
+def image(folder: Path, name: str, colour: tuple[int, int, int]) -> Path:
     Image.new("RGB", (90, 60), colour).save(folder / name)
     return folder / name
 
@@ -187,7 +187,7 @@ def picture(folder: Path, name: str, colour: tuple[int, int, int]) -> Path:
 def test_contact_sheet_puts_the_most_confident_first(tmp_path: Path) -> None:
     colours = [(200, 40, 40), (40, 160, 60), (90, 60, 190)]
     mistakes = [
-        (picture(tmp_path, f"{i}.png", colour), "benign", "malignant", confidence)
+        (image(tmp_path, f"{i}.png", colour), "benign", "malignant", confidence)
         for i, (colour, confidence) in enumerate(zip(colours, (0.6, 0.97, 0.8), strict=True))
     ]
     plot = tmp_path / "sheet.png"
@@ -208,7 +208,7 @@ def test_contact_sheet_puts_the_most_confident_first(tmp_path: Path) -> None:
 
 
 def test_contact_sheet_of_many_long_names(tmp_path: Path) -> None:
-    file = picture(tmp_path, "a $\\frac{$ long name of a picture " + "x" * 60 + ".png", (120, 80, 70))
+    file = image(tmp_path, "a $\\frac{$ long name of an image " + "x" * 60 + ".png", (120, 80, 70))
     contact_sheet([(file, name, SEVEN[0], 0.5) for name in SEVEN], tmp_path / "sheet.png")
     assert read(tmp_path / "sheet.png").shape[1] == pytest.approx(1414, abs=4), "a caption widens the sheet"
 
@@ -224,7 +224,7 @@ def test_contact_sheet_keeps_a_tile_for_an_unreadable_file(tmp_path: Path) -> No
     assert near(read(tmp_path / "sheet.png"), (224, 224, 224), 0).sum() > 200**2
 
 
-def test_a_failed_write_keeps_the_old_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_keeps_the_old_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from matplotlib.figure import Figure
 
     plot = tmp_path / "sheet.png"

@@ -28,11 +28,11 @@ def interrupt(*_: Any) -> None:
 
 @pytest.fixture(scope="module")
 def resumed(
-    pictures: Callable[..., None], tmp_path_factory: pytest.TempPathFactory
+    images: Callable[..., None], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[list[dict[str, Any]], TrainingResult]:
     """What an interrupted training had finished, and what going on with it made."""
     folder = tmp_path_factory.mktemp("robust")
-    pictures(folder / "images", 20, seed=5)
+    images(folder / "images", 20, seed=5)
     (folder / "work").mkdir()
     settings = dataclasses.replace(SETTINGS, data=str(folder / "images"))
     with pytest.MonkeyPatch.context() as patch:
@@ -86,10 +86,10 @@ def test_probabilities_are_corrected_for_classes_drawn_more_often_than_they_are(
     inputs = keras.Input((3,))
     logits = keras.layers.Dense(2, name="logits")(inputs)
     model = keras.Model(inputs, keras.layers.Softmax()(logits))
-    pictures = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
-    even = model.predict(pictures, verbose=0)
+    images = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
+    even = model.predict(images, verbose=0)
     robust.correct_class_prior(model, labels, weights)
-    corrected = model.predict(pictures, verbose=0)
+    corrected = model.predict(images, verbose=0)
     np.testing.assert_allclose(
         corrected[:, 1] / corrected[:, 0], even[:, 1] / even[:, 0] * (2 / 8) / (6 / 8), rtol=1e-5
     )

@@ -9,11 +9,11 @@ from lesion_train.dataset import Sample
 from lesion_train.sampling import assign_source, sampling_weights
 
 
-def samples(label: int, source: str | None, lesions: int, pictures: int = 1) -> list[Sample]:
+def samples(label: int, source: str | None, lesions: int, images: int = 1) -> list[Sample]:
     return [
-        Sample(f"{source}/{label}/{lesion}-{picture}.jpg", label, f"{source}-{label}-{lesion}", source)
+        Sample(f"{source}/{label}/{lesion}-{image}.jpg", label, f"{source}-{label}-{lesion}", source)
         for lesion in range(lesions)
-        for picture in range(pictures)
+        for image in range(images)
     ]
 
 
@@ -23,7 +23,7 @@ def share(chosen: list[Sample], drawn: list[Sample]) -> float:
 
 
 def test_weights_are_probabilities() -> None:
-    weights = sampling_weights(samples(0, "a", 7) + samples(1, "a", 2, pictures=3))
+    weights = sampling_weights(samples(0, "a", 7) + samples(1, "a", 2, images=3))
     assert weights.sum() == pytest.approx(1)
     assert (weights > 0).all()
 
@@ -34,8 +34,8 @@ def test_classes_are_drawn_evenly(common: int, rare: int) -> None:
     assert share(malignant, benign + malignant) == pytest.approx(0.5)
 
 
-def test_a_lesion_with_many_pictures_counts_once() -> None:
-    often, once = samples(0, "a", 1, pictures=6), [Sample("x.jpg", 0, "other", "a")]
+def test_a_lesion_with_many_images_counts_once() -> None:
+    often, once = samples(0, "a", 1, images=6), [Sample("x.jpg", 0, "other", "a")]
     assert share(once, often + once + samples(1, "a", 3)) == pytest.approx(0.25)
 
 
@@ -71,7 +71,7 @@ def test_a_lesion_of_two_sources_counts_for_the_larger() -> None:
     assert share([copy], drawn) == pytest.approx(share([drawn[10]], drawn))
 
 
-def test_without_groups_and_sources_pictures_of_a_class_are_alike() -> None:
+def test_without_groups_and_sources_images_of_a_class_are_alike() -> None:
     plain = [Sample(f"{index}.jpg", index % 3 % 2) for index in range(9)]
     weights = sampling_weights(plain)
     for label in (0, 1):

@@ -1,4 +1,4 @@
-"""Generated pictures: reproducible, and different between the classes in nothing but the lesion."""
+"""Generated images: reproducible, and different between the classes in nothing but the lesion."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ PER_CLASS = 120
 
 @dataclass
 class Measured:
-    """What one written picture shows, measured from its file alone."""
+    """What one written image shows, measured from its file alone."""
 
     size: tuple[int, int]
     pixels: int
@@ -28,10 +28,10 @@ class Measured:
 
 
 def measure(path: Path) -> Measured:
-    with Image.open(path) as picture:
-        size = picture.size
-        quantization = sum(picture.quantization[0])  # type: ignore[attr-defined]
-        smooth = picture.reduce(2).filter(ImageFilter.MedianFilter(5))  # takes out hairs and glints
+    with Image.open(path) as image:
+        size = image.size
+        quantization = sum(image.quantization[0])  # type: ignore[attr-defined]
+        smooth = image.reduce(2).filter(ImageFilter.MedianFilter(5))  # takes out hairs and glints
     pixels: NDArray[np.float64] = np.asarray(smooth, dtype=np.float64) / 255
     height, width, _ = pixels.shape
     y, x = np.ogrid[:height, :width]
@@ -55,7 +55,7 @@ def measure(path: Path) -> Measured:
 
 
 def auc(malignant: list[Measured], benign: list[Measured], name: str) -> float:
-    """Chance that a malignant picture has the larger value: 0.5 says that it tells nothing of the class."""
+    """Chance that a malignant image has the larger value: 0.5 says that it tells nothing of the class."""
     high = np.array([getattr(m, name) for m in malignant], dtype=float)[:, None]
     low = np.array([getattr(m, name) for m in benign], dtype=float)[None, :]
     return float(np.mean(high > low) + 0.5 * np.mean(high == low))
@@ -63,7 +63,7 @@ def auc(malignant: list[Measured], benign: list[Measured], name: str) -> float:
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Measured]]:
-    folder = tmp_path_factory.mktemp("pictures")
+    folder = tmp_path_factory.mktemp("images")
     write_dataset(folder, PER_CLASS, seed=0)
     return {name: [measure(p) for p in sorted((folder / name).iterdir())] for name in ("benign", "malignant")}
 
@@ -113,7 +113,7 @@ def test_the_folder_holds_the_asked_number_of_each_class(tmp_path: Path) -> None
     expected = {f"{name}/{index:04d}.jpg" for name in ("benign", "malignant") for index in range(3)}
     written = files(tmp_path / "new" / "folder")
     assert set(written) == expected
-    assert len(set(written.values())) == len(expected), "no two pictures are alike"
+    assert len(set(written.values())) == len(expected), "no two images are alike"
 
 
 def test_a_larger_set_extends_a_smaller_one(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_a_larger_set_extends_a_smaller_one(tmp_path: Path) -> None:
     assert len(large) == 8
 
 
-def test_another_seed_writes_other_pictures(tmp_path: Path) -> None:
+def test_another_seed_writes_other_images(tmp_path: Path) -> None:
     write_dataset(tmp_path / "a", per_class=2, seed=0)
     write_dataset(tmp_path / "b", per_class=2, seed=1)
     assert not set(files(tmp_path / "a").values()) & set(files(tmp_path / "b").values())
@@ -138,8 +138,8 @@ def test_the_command_line_writes_the_same_files(tmp_path: Path) -> None:
 
 
 def test_sizes_vary_within_the_documented_range(measured: dict[str, list[Measured]]) -> None:
-    for pictures in measured.values():
-        sizes = [p.size for p in pictures]
+    for images in measured.values():
+        sizes = [p.size for p in images]
         assert all(MIN_SIDE <= side <= MAX_SIDE for size in sizes for side in size)
         assert len(set(sizes)) > PER_CLASS / 2
         ratios = [max(size) / min(size) for size in sizes]
@@ -162,6 +162,6 @@ def test_the_lesion_separates_the_classes(measured: dict[str, list[Measured]], s
     "nuisance", ["pixels", "portrait", "corner_brightness", "skin_brightness", "quantization"]
 )
 def test_nothing_else_tells_the_classes_apart(measured: dict[str, list[Measured]], nuisance: str) -> None:
-    values = {getattr(picture, nuisance) for pictures in measured.values() for picture in pictures}
+    values = {getattr(image, nuisance) for images in measured.values() for image in images}
     assert len(values) > 1, "a constant would tell nothing of any class"
     assert 0.4 < auc(measured["malignant"], measured["benign"], nuisance) < 0.6

@@ -102,9 +102,9 @@ def test_split_is_the_one_that_the_seed_gives(trained_run: TrainedRun) -> None:
         assert [entry["file"] for entry in split[part]] == expected
 
 
-def test_file_that_is_no_picture_is_named_and_the_command_says_so(trained_run: TrainedRun) -> None:
+def test_file_that_is_no_image_is_named_and_the_command_says_so(trained_run: TrainedRun) -> None:
     (reason,) = trained_run.record["left_out"]
-    assert reason.startswith("benign/broken.jpg: not a picture")
+    assert reason.startswith("benign/broken.jpg: not an image")
     assert trained_run.command.returncode == 1
     assert f"left out: {reason}" in trained_run.command.stderr
     assert "1 images could not be used" in trained_run.command.stderr
@@ -177,19 +177,19 @@ def test_resuming_what_was_never_begun_is_refused(trained_run: TrainedRun, tmp_p
     ],
 )
 def test_wrong_request_leaves_no_run_behind(
-    options: dict[str, Any], reason: str, tmp_path: Path, pictures: Callable[..., None]
+    options: dict[str, Any], reason: str, tmp_path: Path, images: Callable[..., None]
 ) -> None:
-    pictures(tmp_path / "data", 5, seed=2)
+    images(tmp_path / "data", 5, seed=2)
     with pytest.raises(LesionEdgeError, match=reason):
         train(tmp_path / "data", tmp_path / "run", image_size=32, epochs=1, seed=3, **options)
     assert not (tmp_path / "run").exists()
 
 
-def test_data_without_any_readable_picture_of_a_class_is_refused(tmp_path: Path) -> None:
+def test_data_without_any_readable_image_of_a_class_is_refused(tmp_path: Path) -> None:
     for name in ("benign", "malignant"):
         (tmp_path / "data" / name).mkdir(parents=True)
         for index in range(10):
-            (tmp_path / "data" / name / f"{index}.jpg").write_text("not a picture", encoding="utf-8")
+            (tmp_path / "data" / name / f"{index}.jpg").write_text("not an image", encoding="utf-8")
     with pytest.raises(LesionEdgeError, match="no image of class 'benign' in the train part can be read"):
         train(tmp_path / "data", tmp_path / "run", weights="none", image_size=32)
     assert not (tmp_path / "run").exists()
@@ -197,13 +197,13 @@ def test_data_without_any_readable_picture_of_a_class_is_refused(tmp_path: Path)
 
 def test_interrupted_run_goes_on_to_the_same_scores(
     tmp_path: Path,
-    pictures: Callable[..., None],
+    images: Callable[..., None],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     from lesion_train import fit
 
-    pictures(tmp_path / "data", 6, seed=3)
+    images(tmp_path / "data", 6, seed=3)
     options: dict[str, Any] = {"weights": "none", "image_size": 32, "epochs": 1, "validation_split": 0.4}
     settings = TrainConfig(
         data=str(tmp_path / "data"),

@@ -1,4 +1,4 @@
-"""Changes a training picture as clinics, cameras and file formats do, so that only the lesion is left to learn.
+"""Changes a training image as clinics, cameras and file formats do, so that only the lesion is left to learn.
 
 Every function takes and gives uint8 (H, W, 3), RGB, and draws from the generator it is given.
 """
@@ -12,14 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-Picture = NDArray[np.uint8]
+Pixels = NDArray[np.uint8]
 
 MIN_AREA = 0.2
-"""Smallest part of a picture that a crop keeps."""
+"""Smallest part of an image that a crop keeps."""
 MAX_STRETCH = 1.6
-"""Widest change of the aspect ratio: from a centre-cropped to a squashed 4:3 picture, and a little more."""
+"""Widest change of the aspect ratio: from a centre-cropped to a squashed 4:3 image, and a little more."""
 P_KEEP_WHOLE = 0.2
-"""How often the whole picture is kept."""
+"""How often the whole image is kept."""
 SATURATION = (0.4, 1.6)
 CONTRAST = (0.6, 1.4)
 BRIGHTNESS = (0.65, 1.35)
@@ -28,9 +28,9 @@ BALANCE = 0.2
 """Widest change of a colour channel, as the logarithm of its factor."""
 
 
-def augment(picture: Picture, size: int, rng: np.random.Generator) -> Picture:
-    """Draw one training view of a picture: uint8 (size, size, 3), RGB."""
-    image = random_resized_crop(picture, size, rng)
+def augment(pixels: Pixels, size: int, rng: np.random.Generator) -> Pixels:
+    """Draw one training view of an image: uint8 (size, size, 3), RGB."""
+    image = random_resized_crop(pixels, size, rng)
     image = rotate(image, rng)
     values = color_jitter(np.asarray(image, np.float32), rng)
     values = random_illumination(values, rng)
@@ -38,9 +38,9 @@ def augment(picture: Picture, size: int, rng: np.random.Generator) -> Picture:
     return np.asarray(degrade_quality(image, rng))
 
 
-def random_resized_crop(picture: Picture, size: int, rng: np.random.Generator) -> Image.Image:
-    """Crop, squash or keep the whole: pictures reach a device squashed or centre-cropped, near or far."""
-    height, width = picture.shape[:2]
+def random_resized_crop(pixels: Pixels, size: int, rng: np.random.Generator) -> Image.Image:
+    """Crop, squash or keep the whole: images reach a device squashed or centre-cropped, near or far."""
+    height, width = pixels.shape[:2]
     box = (0.0, 0.0, float(width), float(height))
     if rng.random() >= P_KEEP_WHOLE:
         side = np.sqrt(rng.uniform(MIN_AREA, 1))
@@ -49,7 +49,7 @@ def random_resized_crop(picture: Picture, size: int, rng: np.random.Generator) -
         # Lesions lie near the middle: the offset is drawn twice and averaged.
         left, top = rng.uniform(0, 1, (2, 2)).mean(axis=0) * (width - w, height - h)
         box = (left, top, left + w, top + h)
-    return Image.fromarray(picture).resize((size, size), Image.Resampling.BILINEAR, box)
+    return Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR, box)
 
 
 def rotate(image: Image.Image, rng: np.random.Generator) -> Image.Image:
@@ -84,7 +84,7 @@ def color_jitter(values: NDArray[np.float32], rng: np.random.Generator) -> NDArr
 
 
 def random_illumination(values: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:
-    """A brightness gradient across the picture and, sometimes, the dark surround of a dermatoscope."""
+    """A brightness gradient across the image and, sometimes, the dark surround of a dermatoscope."""
     if rng.random() < 0.7:
         return values
     height, width = values.shape[:2]

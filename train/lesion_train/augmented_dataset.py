@@ -1,4 +1,4 @@
-"""What a stage of the robust recipe learns from: augmented views of drawn pictures, made while it trains."""
+"""What a stage of the robust recipe learns from: augmented views of drawn images, made while it trains."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class AugmentedDataset:
     labels: NDArray[np.int64]
     """(N,), class indices."""
     weights: NDArray[np.float64]
-    """(N,), how likely each picture is drawn; they sum to 1."""
+    """(N,), how likely each image is drawn; they sum to 1."""
     size: int
     """Side S of the views, pixels."""
     count: int
@@ -59,7 +59,7 @@ class _Drawn:
 
 
 def shrink(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """Resize square pictures (N, S, S, 3) to (N, size, size, 3)."""
+    """Resize square images (N, S, S, 3) to (N, size, size, 3)."""
     if pixels.shape[1] == size:
         return pixels
-    return np.stack([np.asarray(Image.fromarray(picture).resize((size, size))) for picture in pixels])
+    return np.stack([np.asarray(Image.fromarray(image).resize((size, size))) for image in pixels])

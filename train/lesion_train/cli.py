@@ -34,7 +34,7 @@ def train(
     ] = "imagenet",
     image_size: Annotated[int, typer.Option(min=32, max=1024, help="Side of the network's input, pixels.")] = 180,
     resize: Annotated[
-        Literal["squash", "crop", "pad"], typer.Option(help="How a picture becomes square.")
+        Literal["squash", "crop", "pad"], typer.Option(help="How an image becomes square.")
     ] = "squash",
     epochs: Annotated[int | None, typer.Option(min=1, help="Per stage. [default: the recipe's]")] = None,
     validation_split: Annotated[float, typer.Option(help="Fraction held out.")] = 0.2,

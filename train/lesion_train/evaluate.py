@@ -1,4 +1,4 @@
-"""Judges a trained model on both parts of the split, in figures and in pictures."""
+"""Judges a trained model on both parts of the split, in figures and in images."""
 
 from __future__ import annotations
 

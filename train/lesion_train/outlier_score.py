@@ -1,6 +1,6 @@
-"""Knows lesions from other pictures by the network's own features, in one number per picture.
+"""Knows lesions from other images by the network's own features, in one number per image.
 
-Two questions about the mean of an inner feature map, because neither answers for both kinds of picture:
+Two questions about the mean of an inner feature map, because neither answers for both kinds of image:
 far from all lesions (a cat, a page of text)? Mahalanobis distance (Lee et al. 2018, arXiv:1807.03888), its small
 directions taken together as a residual. Or skin without a lesion, which lies between lesions? A linear
 discriminant against generated skin.
@@ -29,7 +29,7 @@ LAYER = "conv4_block6_out"
 DIRECTIONS = 64
 """Principal directions with a variance of their own."""
 FITTED, SKINS = 600, 150
-"""Training pictures (each plain and augmented) and generated skins that the score is fitted on."""
+"""Training images (each plain and augmented) and generated skins that the score is fitted on."""
 VARIANCE_FLOOR = 0.05
 """Added to each direction's variance, in units of their mean."""
 ACCEPTANCE_RATE = 0.9925
@@ -59,7 +59,7 @@ class Outliers:
         return np.asarray(np.maximum(distance, centred @ self.probe + self.probe_bias), np.float32)
 
     def refused(self, pooled: NDArray[np.float32]) -> float:
-        """Share of pictures that the score calls no lesion, 0 to 1."""
+        """Share of images that the score calls no lesion, 0 to 1."""
         return float((self.score(pooled) > 1).mean())
 
     def save(self, file: Path) -> None:
@@ -70,17 +70,17 @@ class Outliers:
 def fit_outliers(
     model: Any, train: NDArray[np.uint8], validation: NDArray[np.float32], size: int, seed: int
 ) -> Outliers:
-    """Fit both questions on training pictures, and their limits on validation lesions.
+    """Fit both questions on training images, and their limits on validation lesions.
 
     Args:
-        model: the trained classifier, for pictures of `size`.
+        model: the trained classifier, for images of `size`.
         train: uint8 (N, S, S, 3), RGB.
-        validation: pooled features of the validation pictures, (M, C).
+        validation: pooled features of the validation images, (M, C).
         size: side of the network's input, pixels.
     """
     rng = np.random.default_rng(seed)
     chosen = np.asarray(train[np.sort(rng.choice(len(train), min(FITTED, len(train)), replace=False))])
-    varied = np.stack([augment(picture, size, rng) for picture in chosen])
+    varied = np.stack([augment(image, size, rng) for image in chosen])
     lesions, _ = pool_and_predict(model, np.concatenate([shrink(chosen, size), varied]))
     skin, _ = pool_and_predict(model, np.stack([draw_skin(rng, size) for _ in range(SKINS)]))
     return fit_score(lesions, skin, validation)
@@ -98,7 +98,7 @@ def fit_score(
     )
     mean = lesions.mean(axis=0)
     variances, vectors = (part[..., ::-1] for part in np.linalg.eigh(np.cov(lesions, rowvar=False)))
-    # Fewer pictures than channels leave directions without any variance.
+    # Fewer images than channels leave directions without any variance.
     variances = variances + VARIANCE_FLOOR * variances.mean()
     count = min(DIRECTIONS, len(variances) // 2)
     directions, residual = vectors[:, :count], 1 / variances[count:].mean()
@@ -116,7 +116,7 @@ def fit_score(
 
 
 def pool_and_predict(model: Any, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Run the classifier once over pictures (N, S, S, 3) RGB.
+    """Run the classifier once over images (N, S, S, 3) RGB.
 
     Returns:
         Mean over the feature map of LAYER, (N, C), and probabilities, (N, K).

@@ -64,7 +64,7 @@ class TrainingResult:
     seconds: dict[str, float] = field(default_factory=dict)
     """How long each step took."""
     outliers: Outliers | None = None
-    """What tells lesions from other pictures, where the recipe fits it."""
+    """What tells lesions from other images, where the recipe fits it."""
 
 
 def train_paper(settings: TrainConfig, work: Path) -> TrainingResult:

@@ -1,4 +1,4 @@
-"""The pictures of a training run: each function draws one figure and writes it as one PNG.
+"""The images of a training run: each function draws one figure and writes it as one PNG.
 
 Figures are made without pyplot, so drawing needs no display and leaves nothing behind in the process.
 """
@@ -168,7 +168,7 @@ def contact_sheet(mistakes: Sequence[tuple[Path, str, str, float]], path: Path, 
 
     Args:
         mistakes: (file, true label, predicted label, confidence 0 to 1) in any order. All are drawn, so the
-            caller decides how many; none gives a picture that says so. A file that can no longer be read
+            caller decides how many; none gives an image that says so. A file that can no longer be read
             gets a grey tile.
         columns: thumbnails in a row, 1 or more.
     """
@@ -225,7 +225,7 @@ def _shorten(text: str, limit: int) -> str:
 
 
 def _save(figure: Figure, path: Path) -> None:
-    # A run that is stopped halfway must not leave a truncated picture under the final name.
+    # A run that is stopped halfway must not leave a truncated image under the final name.
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         figure.savefig(partial, format="png", bbox_inches="tight", pad_inches=0.12, metadata={"Software": None})

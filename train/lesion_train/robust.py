@@ -1,6 +1,6 @@
 """The robust recipe: for images of clinics and cameras that are not in the training data.
 
-Most of ResNet50 learns, on balanced draws of strongly varied pictures.
+Most of ResNet50 learns, on balanced draws of strongly varied images.
 The ingredients: `sampling` (what is drawn), `augment` (how it is varied), and the constants below.
 """
 
@@ -49,15 +49,15 @@ if TYPE_CHECKING:
 EPOCHS = 10
 BATCH_SIZE = 64
 CACHED_SIZE = 200
-"""Training pictures are kept at this size, pixels, for crops to come out of."""
+"""Training images are kept at this size, pixels, for crops to come out of."""
 HEAD_EPOCHS, HEAD_RATE = 3, 0.001
 TRAIN_SIZE_RATIO = 0.9
-"""Side of the pictures while the base learns, as a part of the image size.
+"""Side of the images while the base learns, as a part of the image size.
 
-Crops show lesions larger than whole pictures do; at a size a little smaller than what is judged, both show them
+Crops show lesions larger than whole images do; at a size a little smaller than what is judged, both show them
 alike (Touvron et al. 2019, arXiv:1906.06423)."""
 SAMPLES_PER_EPOCH = 15000
-"""Pictures drawn for one epoch."""
+"""Images drawn for one epoch."""
 FIRST_LAYER = "conv4_block1_1_conv"
 """Where the learning part of the base begins: 94 % of its weights."""
 LEARNING_RATES = (1.5e-4, 1e-6)
@@ -70,7 +70,7 @@ EMA_FRACTION = 0.05
 STEP_COST = 4
 """A training step to a forward pass in time, with its views made: as the model that ships took on two cores."""
 STRIDE = 32
-"""Pixels of the picture per place of the last feature map; smaller sizes are multiples of it."""
+"""Pixels of the image per place of the last feature map; smaller sizes are multiples of it."""
 
 
 def train_robust(settings: TrainConfig, work: Path) -> TrainingResult:
@@ -140,7 +140,7 @@ def train_robust(settings: TrainConfig, work: Path) -> TrainingResult:
 
 
 def build_learning_model(settings: TrainConfig, classes: int, train: ImageCache) -> Any:
-    """Build the network for any picture size, with mixed precision where the machine is faster with it."""
+    """Build the network for any image size, with mixed precision where the machine is faster with it."""
     import keras
 
     before = keras.config.dtype_policy()
@@ -199,7 +199,7 @@ def correct_class_prior(model: Any, labels: NDArray[np.int64], weights: NDArray[
     Adds the logarithm of the ratio to the logits' bias (Elkan 2001, "The foundations of cost-sensitive learning").
 
     Args:
-        labels: (N,), class indices of the training pictures.
+        labels: (N,), class indices of the training images.
         weights: (N,), how likely each was drawn; they sum to 1.
     """
     logits = model.get_layer("logits")

@@ -1,4 +1,4 @@
-"""Chooses what an epoch sees: neither how common a class is nor where a picture comes from may tell the class."""
+"""Chooses what an epoch sees: neither how common a class is nor where an image comes from may tell the class."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def sampling_weights(samples: Sequence[Sample]) -> NDArray[np.float64]:
     """Probability of each sample to be drawn; they sum to 1.
 
     A collection's share goes with the square root of its lesions, so that a small one from another camera counts.
-    In each, every class is drawn equally often, and in a class every lesion, however many pictures show it.
+    In each, every class is drawn equally often, and in a class every lesion, however many images show it.
     """
     collections = assign_source(samples)
     lesions: dict[str, dict[int, dict[str, list[int]]]] = defaultdict(

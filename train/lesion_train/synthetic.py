@@ -1,8 +1,8 @@
-"""Generated dermoscopy-like pictures: a stand-in for the labelled images that cannot be distributed.
+"""Generated dermoscopy-like images: a stand-in for the labelled images that cannot be distributed.
 
 The two classes differ only inside the lesion. Benign ones are round or oval and evenly brown; malignant
 ones have an irregular border and several colours. Size, skin, lighting, hair, glints, the dermatoscope's
-field, lesion area and JPEG quality are drawn without looking at the class. The pictures exercise the
+field, lesion area and JPEG quality are drawn without looking at the class. The images exercise the
 pipeline; a score measured on them says nothing about real skin.
 """
 
@@ -69,7 +69,7 @@ def draw_skin(rng: np.random.Generator, size: int) -> NDArray[np.uint8]:
 
 
 def _hair(rng: np.random.Generator, height: int, width: int) -> Plane:
-    """Opacity in [0, 1] of the hairs: none on more than half of the pictures."""
+    """Opacity in [0, 1] of the hairs: none on more than half of the images."""
     canvas = Image.new("L", (2 * width, 2 * height))  # drawn double and halved, because lines are not antialiased
     pen = ImageDraw.Draw(canvas)
     count = int(rng.integers(2, 16)) if rng.random() < 0.45 else 0
@@ -100,9 +100,9 @@ def _glints(rng: np.random.Generator, height: int, width: int) -> Plane:
 
 
 def _light(rng: np.random.Generator, x: Plane, y: Plane) -> Plane:
-    """Brightness factor: a soft gradient and, on some pictures, the black surround of a dermatoscope.
+    """Brightness factor: a soft gradient and, on some images, the black surround of a dermatoscope.
 
-    x and y are pixel offsets from the picture's centre.
+    x and y are pixel offsets from the image's centre.
     """
     corner = np.hypot(x[0, 0], y[0, 0])
     angle, slope, falloff = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.12), rng.uniform(0, 0.15)
@@ -160,7 +160,7 @@ def _pigment(rng: np.random.Generator, height: int, width: int, radius: float, m
 
 
 def draw_lesion(rng: np.random.Generator, malignant: bool) -> Image.Image:
-    """Draw one picture: 8-bit RGB, each side MIN_SIDE to MAX_SIDE pixels, one lesion near the centre.
+    """Draw one image: 8-bit RGB, each side MIN_SIDE to MAX_SIDE pixels, one lesion near the centre.
 
     Two generators in the same state give the same scene for both classes: only the lesion changes.
     """
@@ -184,32 +184,32 @@ def draw_lesion(rng: np.random.Generator, malignant: bool) -> Image.Image:
     # Darker skin darkens the lesion too, but less: pigment has to stay visible on it.
     pigment = _pigment(rng, height, width, radius, malignant) * np.sqrt(tone / SKIN[0].astype(np.float32))
 
-    picture = skin * (1 - density) + pigment * density
-    picture = picture * (1 - hair[..., None]) + hair_colour * hair[..., None]
-    picture = (picture + glints[..., None] * (1 - picture)) * light[..., None] + grain
-    return Image.fromarray((np.clip(picture, 0, 1) * 255).astype(np.uint8))
+    image = skin * (1 - density) + pigment * density
+    image = image * (1 - hair[..., None]) + hair_colour * hair[..., None]
+    image = (image + glints[..., None] * (1 - image)) * light[..., None] + grain
+    return Image.fromarray((np.clip(image, 0, 1) * 255).astype(np.uint8))
 
 
 def write_dataset(folder: Path, per_class: int, seed: int) -> None:
-    """Write folder/benign/0000.jpg … and folder/malignant/0000.jpg …, `per_class` pictures each.
+    """Write folder/benign/0000.jpg … and folder/malignant/0000.jpg …, `per_class` images each.
 
-    A picture depends on the seed, its class and its number alone, so a larger set extends a smaller one.
+    An image depends on the seed, its class and its number alone, so a larger set extends a smaller one.
     """
     for label, name in enumerate(CLASSES):
         (folder / name).mkdir(parents=True, exist_ok=True)
         for index in range(per_class):
             rng = np.random.default_rng([seed, label, index])
             quality = int(rng.integers(85, 98))
-            picture = draw_lesion(rng, malignant=name == "malignant")
-            picture.save(folder / name / f"{index:04d}.jpg", quality=quality)
+            image = draw_lesion(rng, malignant=name == "malignant")
+            image.save(folder / name / f"{index:04d}.jpg", quality=quality)
 
 
 def main(argv: list[str] | None = None) -> None:
     """Command line: FOLDER, --per-class and --seed."""
-    parser = argparse.ArgumentParser(description="Write a folder of generated benign and malignant pictures.")
+    parser = argparse.ArgumentParser(description="Write a folder of generated benign and malignant images.")
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="where benign/ and malignant/ are written")
-    parser.add_argument("--per-class", type=int, default=200, help="pictures in each class (default: 200)")
-    parser.add_argument("--seed", type=int, default=0, help="same seed, same pictures (default: 0)")
+    parser.add_argument("--per-class", type=int, default=200, help="images in each class (default: 200)")
+    parser.add_argument("--seed", type=int, default=0, help="same seed, same images (default: 0)")
     arguments = parser.parse_args(argv)
     write_dataset(arguments.folder, arguments.per_class, arguments.seed)
 
