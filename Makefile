@@ -29,7 +29,7 @@ demo: $(READY)  ## generate images, train, export to int8, classify a folder the
 	@echo "images, run, bundle and predictions are in $(DEMO)/"
 	@if test -f $(SHIPPED)/manifest.json; then \
 	  echo "The same with the model that ships. It knows photographs, these are drawings: many may be refused as" \
-	    "unsure, or mistaken."; \
+	    "out_of_distribution, or mistaken."; \
 	  $(BIN)/lesion-infer $(DEMO)/new --output $(DEMO)/shipped.csv; \
 	else echo "no model ships with this checkout: make model DATA=…/lesions.csv"; fi
 

@@ -1,4 +1,4 @@
-"""How many images of what is no lesion does a bundle refuse as `unsure`, and how many lesions?
+"""How many images of what is no lesion does a bundle refuse as `out_of_distribution`, and how many lesions?
 
 Generated images, none of them seen in training; the sample photographs of scikit-image and scikit-learn where
 these are installed; smooth corners of dermoscopy images; lesions as they are and as bad cameras would show them.
@@ -141,15 +141,18 @@ def main() -> None:
         found = [arguments.data.parent / row["file"] for row in rows if row["source"] == source]
         files[source] = [found[index] for index in rng.permutation(len(found))[: arguments.lesions]]
 
-    print("| images | how many | unsure | median score | highest |\n|---|---|---|---|---|")
+    print("| images | how many | out_of_distribution | median score | highest |\n|---|---|---|---|---|")
 
     def report(name: str, images: Iterator[Pixels] | Iterator[Image.Image]) -> None:
         answers = list(classifier.predict(images))
         scores = np.array([answer.outlier for answer in answers if answer.outlier is not None])
         if not len(scores):
             return
-        unsure = sum(answer.status == "unsure" for answer in answers)
-        print(f"| {name} | {len(answers)} | {unsure} | {np.median(scores):.2f} | {scores.max():.2f} |", flush=True)
+        refused = sum(answer.status == "out_of_distribution" for answer in answers)
+        print(
+            f"| {name} | {len(answers)} | {refused} | {np.median(scores):.2f} | {scores.max():.2f} |",
+            flush=True,
+        )
 
     report("generated nonsense", (nonsense(rng) for _ in range(arguments.count)))
     report("blank wall, generated", (wall(rng) for _ in range(arguments.count)))

@@ -38,7 +38,7 @@ class Prediction:
     path: str
     """The image as it was given; empty for bytes, arrays and Pillow images."""
     label: str | None
-    """Class name after the threshold; None on an error, and where the image is `unsure`."""
+    """Class name after the threshold; None on an error, and where the image is `out_of_distribution`."""
     confidence: float | None
     """Probability of the label, 0 to 1; None without one."""
     probabilities: dict[str, float]
@@ -48,15 +48,15 @@ class Prediction:
     cam: NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
     """Class-activation map (h, w) of the positive class, 0 or more, where it was asked for."""
     outlier: float | None = None
-    """How unlike the lesions of the training the image is; above `OUTLIER_LIMIT` it is `unsure`. None on an
-    error, where the bundle has no score, and for a prediction read back from a file."""
+    """Out-of-distribution score; above `OUTLIER_LIMIT` the image has no label. None on an error, where the bundle
+    has no score, and for a prediction read back from a file."""
 
     @property
     def status(self) -> str:
-        """`ok`; `unsure` where the image shows no lesion that the network knows; or `error`."""
+        """`ok`; `out_of_distribution` where the image shows no lesion that the network knows; or `error`."""
         if self.error is not None:
             return "error"
-        return "unsure" if self.label is None else "ok"
+        return "out_of_distribution" if self.label is None else "ok"
 
 
 def apply_threshold(probabilities: NDArray[Any], threshold: float | None, positive: int) -> NDArray[np.int64]:
@@ -223,8 +223,8 @@ class Classifier:
             if not np.isfinite([*row, outlier or 0]).all():
                 yield _unusable("the network gave no number")
                 continue
-            unsure = outlier is not None and outlier > OUTLIER_LIMIT
-            answer = (None, None) if unsure else (names[label], row[label])
+            refused = outlier is not None and outlier > OUTLIER_LIMIT
+            answer = (None, None) if refused else (names[label], row[label])
             yield (
                 *answer,
                 dict(zip(names, row, strict=True)),

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 DEVICES = ("auto", "cpu", "cuda", "tensorrt", "coreml", "openvino", "directml")
 DESCRIPTION = """Classify dermoscopy images: one row per image, a damaged one as an error row, one that is not like
-the lesions of the training as unsure and without a label.
+the lesions of the training as out_of_distribution and without a label.
 
 Exit codes: 0 all done; 1 some images could not be used, or the self-test disagrees; 2 the request is wrong;
 130 interrupted."""

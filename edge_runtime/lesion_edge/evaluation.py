@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 class Evaluation:
     """Collects predictions whose image lies in a folder named after a class.
 
-    An image that is `unsure` has probabilities and no label: it counts in the figures of probabilities (ROC AUC,
-    ECE) and not in those of labels.
+    An image that is `out_of_distribution` has probabilities and no label: it counts in the figures of
+    probabilities (ROC AUC, ECE) and not in those of labels.
     """
 
     def __init__(self, class_names: Sequence[str], positive_class: str) -> None:
@@ -49,7 +49,7 @@ class Evaluation:
         self._probabilities.extend(prediction.probabilities[name] for name in self.class_names)
 
     def result(self) -> dict[str, Any]:
-        """The figures of `lesion_edge.metrics.evaluate`, and `unsure`: how many images of each class (K,) are so.
+        """Figures of `lesion_edge.metrics.evaluate`, and `out_of_distribution`: images (K,) without a label.
 
         `images`, `confusion_matrix` and what follows from it are about the other images.
         """
@@ -64,39 +64,39 @@ class Evaluation:
 
         everything = figures(np.ones_like(sure), np.where(sure, predicted, 0))
         of_probabilities = {name: everything[name] for name in ("roc_auc", "ece")}
-        unsure = np.bincount(truth[~sure], minlength=len(self.class_names)).tolist()
-        return {**figures(sure, predicted), **of_probabilities, "unsure": unsure}
+        refused = np.bincount(truth[~sure], minlength=len(self.class_names)).tolist()
+        return {**figures(sure, predicted), **of_probabilities, "out_of_distribution": refused}
 
     def table(self) -> str:
         """The figures as text, with 95 % confidence intervals and the confusion matrix."""
         result = self.result()
-        matrix, unsure = result.pop("confusion_matrix"), result.pop("unsure")
+        matrix, refused = result.pop("confusion_matrix"), result.pop("out_of_distribution")
         intervals: dict[str, Interval | None] = {
             **confidence_intervals(matrix, self.class_names, self.positive_class, None)
         }
         if (auc := result["roc_auc"]) is not None:
             positives = self._truth.count(self.class_names.index(self.positive_class))
             intervals["roc_auc"] = roc_auc_interval(auc, positives, len(self._truth) - positives)
-        names = [*self.class_names, *(["unsure"] if any(unsure) else [])]
+        names = [*self.class_names, *(["out_of_distribution"] if any(refused) else [])]
         width = max(12, *(len(name) + 2 for name in names))
         lines = [f"against the folder names ({self.positive_class} against the rest), 95 % intervals:"]
         lines += [
             f"  {name:<14}{_figure(value)}{_interval(intervals.get(name))}" for name, value in result.items()
         ]
         lines.append("  truth \\ label".ljust(width + 2) + "".join(name.rjust(width) for name in names))
-        for name, row, count in zip(self.class_names, matrix, unsure, strict=True):
+        for name, row, count in zip(self.class_names, matrix, refused, strict=True):
             cells = [*row, count][: len(names)]
             lines.append(f"  {name:<{width}}" + "".join(str(cell).rjust(width) for cell in cells))
-        if any(unsure):
-            lines.append(self._about_unsure(matrix, unsure))
+        if any(refused):
+            lines.append(self._about_refused(matrix, refused))
         if self.without_truth:
             lines.append(f"  not compared: {self.without_truth} images whose folder is not called like a class")
         return "\n".join(lines)
 
-    def _about_unsure(self, matrix: Sequence[Sequence[int]], unsure: Sequence[int]) -> str:
+    def _about_refused(self, matrix: Sequence[Sequence[int]], refused: Sequence[int]) -> str:
         index = self.class_names.index(self.positive_class)
-        line = f"  {sum(unsure)} unsure: in roc_auc and ece, in no other figure"
-        if total := sum(matrix[index]) + unsure[index]:
+        line = f"  {sum(refused)} out of distribution: in roc_auc and ece, in no other figure"
+        if total := sum(matrix[index]) + refused[index]:
             line += f"; with them as not found, sensitivity is {matrix[index][index] / total:.4f}"
         return line
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 THUMBNAIL = 192
 """Longest side of a thumbnail, pixels."""
 
-UNSURE = """<h2 id="unsure">{} unsure: not like the lesions of the training</h2>
+REFUSED = """<h2 id="out-of-distribution">{} out of distribution: not like the lesions of the training</h2>
 <p>Perhaps no lesion, or one of an unknown kind. <strong>No label, and not benign:</strong> look at them yourself.
 The probabilities mean little here, and the threshold does not move them.</p>
 """
@@ -46,7 +46,7 @@ class Report:
         self._classifier = classifier
         self._cards: BinaryIO = tempfile.TemporaryFile()  # noqa: SIM115
         self._places: list[tuple[float, int, int]] = []
-        self._unsure: list[tuple[float, int, int]] = []
+        self._refused: list[tuple[float, int, int]] = []
         self._errors: list[tuple[str, str]] = []
         self._counts: Counter[str] = Counter()
         self._lock = threading.Lock()
@@ -61,7 +61,7 @@ class Report:
         probability = prediction.probabilities[manifest.positive_class]
         card = self._card(prediction, probability).encode("utf-8", "backslashreplace")
         with self._lock:
-            group = self._unsure if prediction.status == "unsure" else self._places
+            group = self._refused if prediction.status == "out_of_distribution" else self._places
             group.append((-probability, self._cards.seek(0, os.SEEK_END), len(card)))
             self._cards.write(card)
             self._counts[prediction.label or prediction.status] += 1
@@ -78,11 +78,11 @@ class Report:
     def _write(self) -> None:
         page = Template(TEMPLATE.read_text(encoding="utf-8")).safe_substitute(self._words())
         before, rest = page.split("$cards")
-        between, after = rest.split("$unsure_cards")
+        between, after = rest.split("$out_of_distribution_cards")
         part = self._path.with_name(f".{self._path.name}.part")
         try:
             with part.open("wb") as file:
-                for words, group in ((before, self._places), (between, self._unsure), (after, [])):
+                for words, group in ((before, self._places), (between, self._refused), (after, [])):
                     file.write(words.encode("utf-8", "backslashreplace"))
                     for _, start, length in sorted(group):
                         self._cards.seek(start)
@@ -103,7 +103,7 @@ class Report:
             f"<tr><th scope=col>image</th><th scope=col>reason</th></tr>\n{rows}</table>\n"
         )
         return {
-            "total": str(len(self._places) + len(self._unsure) + len(self._errors)),
+            "total": str(len(self._places) + len(self._refused) + len(self._errors)),
             "model": escape(
                 f"Lesion Edge {__version__}, {classifier.variant} graph on {classifier.device}, "
                 + ("the most probable class" if threshold is None else f"threshold {threshold:.4g}")
@@ -111,9 +111,10 @@ class Report:
             "positive": escape(positive),
             "threshold": f"{0.5 if threshold is None else threshold:.3f}",
             "counts": escape(", ".join(f"{count} {label}" for label, count in self._counts.most_common())),
-            "unsure": UNSURE.format(len(self._unsure)) if self._unsure else "",
-            "to_unsure": f'<p><a href="#unsure">{len(self._unsure)} unsure, without a label</a></p>'
-            if self._unsure
+            "out_of_distribution": REFUSED.format(len(self._refused)) if self._refused else "",
+            "to_out_of_distribution": '<p><a href="#out-of-distribution">'
+            f"{len(self._refused)} out of distribution, without a label</a></p>"
+            if self._refused
             else "",
             "errors": errors if self._errors else "",
             "unusable": f'<p><a href="#errors">{len(self._errors)} could not be used</a></p>'

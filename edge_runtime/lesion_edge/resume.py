@@ -47,13 +47,13 @@ class CompletedRows:
             self.paths[prediction.path] += 1
             take(prediction)
             if prediction.error is None:
-                # One that is `unsure` has no confidence; the first stands for all of them.
+                # One that is `out_of_distribution` has no confidence; the first stands for all of them.
                 least = self._least_sure.setdefault(prediction.label, prediction)
                 if (prediction.confidence or 0) < (least.confidence or 0):
                     self._least_sure[prediction.label] = prediction
 
     def check_model(self, classifier: Classifier) -> None:
-        """Answer the least sure image of each label again, and one that is `unsure`: another model or threshold
+        """Answer the least sure image of each label again, and one without a label: another model or threshold
         shows there first.
 
         Raises:

@@ -28,9 +28,9 @@ MAX_ECE_RISE = 0.01
 MAX_SCORE_DIFFERENCE = 0.01
 """Of the outlier score, in units of the training's limit."""
 MAX_REFUSED = 0.02
-"""Share of the validation lesions that come out as `unsure`."""
+"""Share of the validation lesions that come out as `out_of_distribution`."""
 MAX_REFUSED_OTHERWISE = 0.01
-"""Share of the validation lesions that are `unsure` in one of two variants alone; two are always allowed."""
+"""Share of the validation lesions that are refused in one of two variants alone; two are always allowed."""
 TIMED_RUNS = 15
 
 
@@ -110,13 +110,13 @@ def score_gate(reference: NDArray[np.float32], scores: NDArray[np.float32]) -> G
 
 def refusal_gates(name: str, reference: Outputs, outputs: Outputs) -> list[Gate]:
     """How few lesions a variant may refuse, and that it refuses those of the float graph; none without a score."""
-    if outputs.unsure is None or reference.unsure is None:
+    if outputs.refused is None or reference.refused is None:
         return []
-    gates = [Gate(name, "lesions refused", float(outputs.unsure.mean()), MAX_REFUSED)]
+    gates = [Gate(name, "lesions refused", float(outputs.refused.mean()), MAX_REFUSED)]
     if outputs is not reference:
-        otherwise = float((outputs.unsure != reference.unsure).mean())
+        otherwise = float((outputs.refused != reference.refused).mean())
         # Two lesions that change places at the limit are no disagreement, however few there are.
-        limit = max(MAX_REFUSED_OTHERWISE, 2 / len(outputs.unsure))
+        limit = max(MAX_REFUSED_OTHERWISE, 2 / len(outputs.refused))
         gates.append(Gate(name, "lesions refused unlike fp32", otherwise, limit))
     return gates
 

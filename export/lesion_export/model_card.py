@@ -128,7 +128,7 @@ def _threshold_rows(variants: dict[str, Variant]) -> list[str]:
 
 def _refusals(variants: dict[str, Variant]) -> str:
     lines = [
-        f"- `{name}`: {variant.metrics['unsure']:.2%} of the validation images come out as `unsure`.\n"
+        f"- `{name}`: {variant.metrics['out_of_distribution']:.2%} of the validation images are out of distribution.\n"
         for name, variant in variants.items()
         if variant.outlier_limit is not None
     ]

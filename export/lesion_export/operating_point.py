@@ -36,10 +36,10 @@ class Outputs:
     outliers: NDArray[np.float32] | None = None
     """(N,), before they are divided by the limit; None where the run has no score."""
     outlier_limit: float | None = None
-    """The score above which an image is `unsure`."""
+    """The score above which an image is `out_of_distribution`."""
 
     @property
-    def unsure(self) -> NDArray[np.bool_] | None:
+    def refused(self) -> NDArray[np.bool_] | None:
         """(N,), what the device does not answer for; a score that is no number counts among it."""
         if self.outliers is None or self.outlier_limit is None:
             return None

@@ -81,7 +81,7 @@ def build(source: Run, wanted: ExportOptions) -> ExportedVariants:
                 **gates.logit_agreement(keras, outputs.logits),
                 **scores(outputs, truth, source.class_names, lesion_numbers(source.validation)),
                 "subgroups": score_subgroups(outputs, reference, truth, source.validation),
-                **({} if outputs.unsure is None else {"unsure": float(outputs.unsure.mean())}),
+                **({} if outputs.refused is None else {"out_of_distribution": float(outputs.refused.mean())}),
             }
         }
 

@@ -123,7 +123,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def scored_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """As `bundle`, and unsure of images with a mean blue above 200."""
+    """As `bundle`, and calls images with a mean blue above 200 out of distribution."""
     return write_bundle(tmp_path_factory.mktemp("scored") / "bundle", scored=True)
 
 

@@ -276,7 +276,7 @@ def test_answer_that_is_no_number_is_an_error(
 
 @pytest.mark.parametrize(
     ("blue", "status"),
-    [(0, "ok"), (199, "ok"), (200, "ok"), (201, "unsure"), (255, "unsure")],
+    [(0, "ok"), (199, "ok"), (200, "ok"), (201, "out_of_distribution"), (255, "out_of_distribution")],
 )
 @pytest.mark.parametrize("threshold", [None, 0.0, 1.0])
 def test_image_over_the_outlier_limit_has_probabilities_and_no_label(
@@ -288,7 +288,7 @@ def test_image_over_the_outlier_limit_has_probabilities_and_no_label(
     assert (prediction.status, prediction.error) == (status, None)
     assert prediction.outlier == pytest.approx(blue / 200, abs=1e-5)
     assert prediction.probabilities["malignant"] == pytest.approx(malignant(colour), abs=1e-5)
-    assert (prediction.label is None, prediction.confidence is None) == (status == "unsure",) * 2
+    assert (prediction.label is None, prediction.confidence is None) == (status == "out_of_distribution",) * 2
 
 
 def test_score_belongs_to_its_image_in_any_batch_and_after_pickling(scored_bundle: Path, paint: Paint) -> None:
@@ -302,7 +302,16 @@ def test_score_belongs_to_its_image_in_any_batch_and_after_pickling(scored_bundl
         assert scores.pop(2) is None
         assert scores == pytest.approx([blue / 200 for blue in blues], abs=1e-5)
         statuses = [prediction.status for prediction in predictions]
-        assert statuses == ["ok", "unsure", "error", "ok", "unsure", "ok", "unsure", "ok"]
+        assert statuses == [
+            "ok",
+            "out_of_distribution",
+            "error",
+            "ok",
+            "out_of_distribution",
+            "ok",
+            "out_of_distribution",
+            "ok",
+        ]
         assert all(prediction.cam is not None for prediction in predictions if prediction.status != "error")
 
 
@@ -335,7 +344,7 @@ def test_score_that_is_no_number_is_an_error(
         classifier, "_session", SimpleNamespace(run=lambda names, feeds: [outputs[name] for name in names])
     )
     predictions = list(classifier.predict([paint("a.png", RED)] * 3, batch_size=3))
-    assert [prediction.status for prediction in predictions] == ["ok", "error", "unsure"]
+    assert [prediction.status for prediction in predictions] == ["ok", "error", "out_of_distribution"]
     assert predictions[1].error == "the network gave no number"
 
 

@@ -105,7 +105,7 @@ def test_json_lines_hold_the_same_as_csv(bundle: Path, mixed: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
-def test_unsure_image_is_a_row_without_label_and_no_failure(scored_bundle: Path, paint: Paint, kind: str) -> None:
+def test_refused_image_is_a_row_without_label_and_no_failure(scored_bundle: Path, paint: Paint, kind: str) -> None:
     folder = paint("in/a.png", RED).parent
     paint("in/b.png", BLUE)  # 240 of blue, and the limit is 200
     run = infer(folder, "--model", scored_bundle, "--format", kind)
@@ -116,11 +116,11 @@ def test_unsure_image_is_a_row_without_label_and_no_failure(scored_bundle: Path,
         header = list(lines[0])
         rows = [["" if value is None else str(value) for value in line.values()] for line in lines]
     assert header == HEADER
-    assert [row[1:4] for row in rows] == [["ok", "malignant", "0.987872"], ["unsure", "", ""]]
+    assert [row[1:4] for row in rows] == [["ok", "malignant", "0.987872"], ["out_of_distribution", "", ""]]
     assert [float(value) for value in rows[1][4:6]] == pytest.approx([0.90025, 0.09975], abs=1e-5)
     assert rows[1][6] == ""
     assert run.returncode == 0
-    assert run.stderr == b"2 images on cpu (int8): 1 malignant, 1 unsure\n"
+    assert run.stderr == b"2 images on cpu (int8): 1 malignant, 1 out_of_distribution\n"
 
 
 def test_columns_follow_the_classes_of_the_bundle(bundle3: Path, paint: Paint) -> None:

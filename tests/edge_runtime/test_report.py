@@ -126,7 +126,7 @@ def test_page_works_in_a_browser(page: Path, tmp_path: Path, width: int) -> None
     assert found["hidden"] == "none"
 
 
-def test_unsure_images_stand_apart(scored_bundle: Path, paint: Callable[..., Path], tmp_path: Path) -> None:
+def test_refused_images_stand_apart(scored_bundle: Path, paint: Callable[..., Path], tmp_path: Path) -> None:
     """None of them among the others, however probable; and a threshold leaves them alone."""
     colours = {"a.png": (250, 90, 90), "b.png": (90, 90, 90), "far.png": (90, 90, 230), "odd.png": (255, 0, 220)}
     sources = [paint(name, colour) for name, colour in colours.items()]
@@ -139,19 +139,22 @@ def test_unsure_images_stand_apart(scored_bundle: Path, paint: Callable[..., Pat
     assert [label for _, label, _ in cards(tmp_path / "report.html")] == [
         "malignant",
         "benign",
-        "unsure",
-        "unsure",
+        "out_of_distribution",
+        "out_of_distribution",
     ]
-    others, unsure = content.split('<h2 id="unsure">')
-    assert unsure.startswith("2 unsure: not like the lesions of the training")
-    assert (others.count('data-status="unsure"'), unsure.count('data-status="unsure"')) == (0, 2)
-    assert '<a href="#unsure">2 unsure, without a label</a>' in others
+    others, refused = content.split('<h2 id="out-of-distribution">')
+    assert refused.startswith("2 out of distribution: not like the lesions of the training")
+    assert (
+        others.count('data-status="out_of_distribution"'),
+        refused.count('data-status="out_of_distribution"'),
+    ) == (0, 2)
+    assert '<a href="#out-of-distribution">2 out of distribution, without a label</a>' in others
     assert "<title>Lesion Edge: 4 images</title>" in content
-    assert "2 unsure, 1 malignant, 1 benign" in content
+    assert "2 out_of_distribution, 1 malignant, 1 benign" in content
 
 
-def test_report_without_unsure_images_does_not_speak_of_them(page: Path) -> None:
-    assert "unsure" not in page.read_text()
+def test_report_without_refused_images_does_not_speak_of_them(page: Path) -> None:
+    assert "out of distribution" not in page.read_text()
 
 
 def test_failed_run_leaves_no_report(bundle: Path, tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def test_what_is_written_is_read_back(tmp_path: Path, kind: Format) -> None:
     content = written(tmp_path / "out", kind, PREDICTIONS)
     read = list(read_predictions(tmp_path / "out", kind, CLASSES))
     assert [prediction for prediction, _ in read] == PREDICTIONS
-    assert [prediction.status for prediction, _ in read[-3:]] == ["error", "unsure", "ok"]
+    assert [prediction.status for prediction, _ in read[-3:]] == ["error", "out_of_distribution", "ok"]
     assert read[-1][1] == len(content)
 
 
@@ -155,7 +155,7 @@ def test_another_model_is_noticed(bundle: Path, tmp_path: Path) -> None:
     finished.check_model(Classifier(bundle))
 
 
-def test_unsure_rows_are_finished_and_another_model_shows_in_them(
+def test_refused_rows_are_finished_and_another_model_shows_in_them(
     bundle: Path, scored_bundle: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "in").mkdir()
@@ -163,7 +163,7 @@ def test_unsure_rows_are_finished_and_another_model_shows_in_them(
         Image.new("RGB", (40, 40), (100, 100, 240)).save(tmp_path / "in" / name)
     output = tmp_path / "out.csv"
     first = infer(tmp_path / "in", "--model", scored_bundle, "--output", output)
-    assert first.stderr == b"2 images on cpu (int8): 2 unsure\n"
+    assert first.stderr == b"2 images on cpu (int8): 2 out_of_distribution\n"
     content = output.read_bytes()
     again = infer(tmp_path / "in", "--model", scored_bundle, "--output", output, "--resume")
     assert (again.returncode, again.stderr) == (0, first.stderr)

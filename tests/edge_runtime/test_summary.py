@@ -53,15 +53,15 @@ def test_many_kinds_of_errors_are_cut_short() -> None:
     assert summary.table().splitlines()[-1].split() == ["and", "3", "other", "reasons"]
 
 
-def test_unsure_image_is_counted_and_no_error() -> None:
+def test_refused_image_is_counted_and_no_error() -> None:
     summary = Summary("cpu (int8)")
     for prediction in [answered("benign"), answered(None), answered(None)]:
         summary.add(prediction)
     assert not summary.errors
-    assert summary.line() == "3 images on cpu (int8): 2 unsure, 1 benign"
+    assert summary.line() == "3 images on cpu (int8): 2 out_of_distribution, 1 benign"
 
 
-# Class, probability of malignant, and label; of the unsure ones, one is malignant and ranks lowest.
+# Class, probability of malignant, and label; of the out_of_distribution ones, one is malignant and ranks lowest.
 JUDGED = [
     ("benign", 0.1, "benign"),
     ("benign", 0.3, "benign"),
@@ -75,7 +75,7 @@ JUDGED = [
 ]
 
 
-def test_unsure_images_count_where_there_are_probabilities_and_not_where_there_is_no_label() -> None:
+def test_refused_images_count_where_there_are_probabilities_and_not_where_there_is_no_label() -> None:
     reference = pytest.importorskip("sklearn.metrics")
     evaluation = Evaluation(["benign", "malignant"], "malignant")
     for truth, p, label in JUDGED:
@@ -83,7 +83,7 @@ def test_unsure_images_count_where_there_are_probabilities_and_not_where_there_i
     result = evaluation.result()
     answers = [(truth, label) for truth, _, label in JUDGED if label]
     actual, labels = zip(*answers, strict=True)
-    assert result["unsure"] == [2, 1]
+    assert result["out_of_distribution"] == [2, 1]
     assert result["images"] == 6
     assert result["confusion_matrix"] == reference.confusion_matrix(actual, labels).tolist()
     assert result["sensitivity"] == pytest.approx(reference.recall_score(actual, labels, pos_label="malignant"))
@@ -92,26 +92,27 @@ def test_unsure_images_count_where_there_are_probabilities_and_not_where_there_i
     assert result["roc_auc"] == pytest.approx(auc)
     lines = [line.split() for line in evaluation.table().splitlines()]
     assert lines[-4:-1] == [
-        ["truth", "\\", "label", "benign", "malignant", "unsure"],
+        ["truth", "\\", "label", "benign", "malignant", "out_of_distribution"],
         ["benign", "2", "1", "2"],
         ["malignant", "1", "2", "1"],
     ]
     low, high = roc_auc_interval(auc, 4, 5) or (0, 0)
     assert next(line for line in lines if line[0] == "roc_auc")[2:] == [f"{low:.4f}", "to", f"{high:.4f}"]
     assert " ".join(lines[-1]) == (
-        "3 unsure: in roc_auc and ece, in no other figure; with them as not found, sensitivity is 0.5000"
+        "3 out of distribution: in roc_auc and ece, in no other figure; "
+        "with them as not found, sensitivity is 0.5000"
     )
 
 
-def test_evaluation_of_nothing_but_unsure_images_is_undefined() -> None:
+def test_evaluation_of_nothing_but_refused_images_is_undefined() -> None:
     evaluation = Evaluation(["benign", "malignant"], "malignant")
     evaluation.add(answered(None, "benign/a.jpg"))
     result = evaluation.result()
-    assert (result["images"], result["accuracy"], result["unsure"]) == (0, None, [1, 0])
-    assert "1 unsure: in roc_auc and ece, in no other figure\n" in evaluation.table() + "\n"
+    assert (result["images"], result["accuracy"], result["out_of_distribution"]) == (0, None, [1, 0])
+    assert "1 out of distribution: in roc_auc and ece, in no other figure\n" in evaluation.table() + "\n"
 
 
-def test_evaluation_without_unsure_images_has_no_column_for_them() -> None:
+def test_evaluation_without_refused_images_has_no_column_for_them() -> None:
     evaluation = Evaluation(["benign", "malignant"], "malignant")
     evaluation.add(answered("malignant", "malignant/a.jpg"))
-    assert "unsure" not in evaluation.table()
+    assert "out_of_distribution" not in evaluation.table()

@@ -83,7 +83,7 @@ def test_unusable_file_gets_its_row_only_when_it_has_stopped_changing_for_long(f
     assert watcher.poll() == []
 
 
-def test_unsure_image_is_finished_at_once(folder: Path, clock: Clock) -> None:
+def test_refused_image_is_finished_at_once(folder: Path, clock: Clock) -> None:
     watcher = Watcher([str(folder)], set(), clock)
     path = folder / "cat.jpg"
     path.write_bytes(b"1")

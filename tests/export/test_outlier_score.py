@@ -177,12 +177,12 @@ def test_blocks_in_float_leave_the_score(
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_device_is_unsure_of_other_images_and_answers_for_lesions(
+def test_device_is_refused_of_other_images_and_answers_for_lesions(
     variant: str, scored_export: ExportedBundle, scored_run: TrainedRun
 ) -> None:
     classifier = Classifier(scored_export.folder, "cpu", variant=variant)
     far = list(classifier.predict(others()))
-    assert [prediction.status for prediction in far] == ["unsure"] * len(far)
+    assert [prediction.status for prediction in far] == ["out_of_distribution"] * len(far)
     assert all(sum(prediction.probabilities.values()) == pytest.approx(1, abs=1e-5) for prediction in far)
     files = [scored_run.data / entry["file"] for entry in scored_run.record["split"]["validation"]]
     assert {prediction.status for prediction in classifier.predict(files)} == {"ok"}
@@ -195,9 +195,10 @@ def test_manifest_card_and_self_test_speak_of_the_score(
     for name, variant in load_manifest(scored_export.folder).variants.items():
         constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graphs[name].graph.initializer}
         assert variant.outlier_limit == pytest.approx(float(constants[outlier_graph.LIMIT]), rel=1e-6)
-        assert variant.metrics["unsure"] <= gates.MAX_REFUSED
+        assert variant.metrics["out_of_distribution"] <= gates.MAX_REFUSED
         assert (
-            f"- `{name}`: {variant.metrics['unsure']:.2%} of the validation images come out as `unsure`." in card
+            f"- `{name}`: {variant.metrics['out_of_distribution']:.2%} of the validation images are out of distribution."
+            in card
         )
         outcome = self_test(Classifier(scored_export.folder, "cpu", variant=name))
         assert outcome.passed
@@ -205,7 +206,7 @@ def test_manifest_card_and_self_test_speak_of_the_score(
     assert "lesions refused unlike fp32" in card
     older = load_manifest(exported_bundle.folder).variants
     assert {variant.outlier_limit for variant in older.values()} == {None}
-    assert "unsure" not in (exported_bundle.folder / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert "out_of_distribution" not in (exported_bundle.folder / "MODEL_CARD.md").read_text(encoding="utf-8")
 
 
 ARRAYS = Outliers(
