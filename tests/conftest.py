@@ -100,7 +100,7 @@ def trained_run(tmp_path_factory: pytest.TempPathFactory) -> TrainedRun:
     paint_images(data, IMAGES_PER_CLASS, seed=1)
     (data / BROKEN).write_text("not an image\n", encoding="utf-8")
     options = ["--weights", "none", "--image-size", str(IMAGE_SIZE), "--epochs", "3"]
-    command = run_command("lesion-train", data, "--output", run, *options, "--data-licence", "CC0-1.0")
+    command = run_command("lesion-train", data, "--output", run, *options, "--data-license", "CC0-1.0")
     assert command.returncode == 1, command.stderr
     return TrainedRun(run, data, command)
 

@@ -66,7 +66,7 @@ def parser() -> argparse.ArgumentParser:
         help="probability of the positive class [default: the bundle's]",
     )
     add("--evaluate", action="store_true", help="compare with the class-named parent folders")
-    add("--explain", type=Path, metavar="DIR", help="folder for images of where the network looked")
+    add("--heatmaps", type=Path, metavar="DIR", help="folder for images of where the network looked")
     add("--report", type=Path, metavar="FILE.html", help="one page with all images and their heat maps")
     add("--resume", action="store_true", help="go on with an --output that was interrupted")
     add("--watch", action="store_true", help="wait for new images, until Ctrl-C; goes on with --output")

@@ -37,7 +37,7 @@ class InferenceOptions:
     batch_size: int | None = None
     threshold: float | None = None
     evaluate: bool = False
-    explain: Path | None = None
+    heatmaps: Path | None = None
     report: Path | None = None
     resume: bool = False
     watch: bool = False
@@ -122,10 +122,10 @@ def _post_processors(
 ) -> list[Callable[[Prediction], Prediction]]:
     """What is to be made of a prediction besides its row, by the thread that has it."""
     post_processors: list[Callable[[Prediction], Prediction]] = []
-    if job.explain is not None:
+    if job.heatmaps is not None:
         from lesion_edge.explain import HeatmapWriter
 
-        post_processors.append(HeatmapWriter(job.explain, job.paths, classifier.manifest.resize).write)
+        post_processors.append(HeatmapWriter(job.heatmaps, job.paths, classifier.manifest.resize).write)
     if job.report is not None:
         from lesion_edge.report import Report
 

@@ -71,7 +71,7 @@ class Manifest:
     variants: dict[str, Variant]
     """Keys out of `int8`, `fp16` and `fp32`."""
     provenance: dict[str, Any] = field(default_factory=dict)
-    """Where the model comes from: run, recipe, data digest, tool versions, date, licence of the data."""
+    """Where the model comes from: run, recipe, data digest, tool versions, date, license of the data."""
     preprocessing_version: int = preprocess.VERSION
     schema_version: int = SCHEMA_VERSION
 

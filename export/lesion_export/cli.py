@@ -25,18 +25,18 @@ def export(
     output: Annotated[Path, typer.Option(help="Bundle folder to write; an older bundle there is replaced.")],
     quantize: Annotated[bool, typer.Option("--quantize", help="Add int8.onnx for CPUs.")] = False,
     half: Annotated[bool, typer.Option("--half", help="Add fp16.onnx for GPUs.")] = False,
-    calibration: Annotated[
+    data: Annotated[
         Path | None, typer.Option(help="Folder of the images, if they have moved since the training.")
     ] = None,
     max_drop: Annotated[
         float, typer.Option(min=0, max=1, help="ROC AUC that a variant may lose; recorded in the bundle.")
     ] = 0.002,
-    threshold: Annotated[
+    threshold_method: Annotated[
         Literal["sensitivity", "balanced-accuracy"],
         typer.Option(help="What the decision threshold is chosen for, on the validation images."),
     ] = "sensitivity",
     target_sensitivity: Annotated[
-        float, typer.Option(min=0.01, max=1, help="Sensitivity that --threshold sensitivity keeps.")
+        float, typer.Option(min=0.01, max=1, help="Sensitivity that --threshold-method sensitivity keeps.")
     ] = 0.95,
     card_notes: Annotated[
         Path | None, typer.Option(help="Markdown for the model card: what you know of your data and model.")
@@ -54,11 +54,11 @@ def export(
 
     check_output(output)
     notes = _read_notes(card_notes) if card_notes else ""
-    source = load_run(run, calibration)
+    source = load_run(run, data)
     _require_tensorflow()
     from lesion_export.pipeline import ExportOptions, build
 
-    built = build(source, ExportOptions(quantize, half, max_drop, threshold, target_sensitivity))
+    built = build(source, ExportOptions(quantize, half, max_drop, threshold_method, target_sensitivity))
     say(gates.table(built.gates))
     if not gates.all_passed(built.gates):
         failed = sum(not gate.passed for gate in built.gates)
@@ -87,7 +87,7 @@ def _provenance(source: Run, built: ExportedVariants, max_drop: float) -> dict[s
         "run": record["id"],
         "recipe": record["settings"]["recipe"],
         "data_digest": record["data"]["digest"],
-        "data_licence": record["data"]["licence"],
+        "data_license": record["data"]["license"],
         "trained_with": record["versions"],
         "exported": datetime.now(UTC).isoformat(timespec="seconds"),
         "exported_with": {

@@ -21,7 +21,7 @@ def model_card(manifest: Manifest, run: dict[str, Any], gates: list[Gate], notes
         gates: all passed.
         notes: Markdown about this very model and its data; what stands here otherwise holds for every model.
     """
-    licence = run["data"]["licence"] or "not stated by whoever trained it"
+    license = run["data"]["license"] or "not stated by whoever trained it"
     main = next(iter(manifest.variants))
     return f"""# Model card: {run["id"]}
 
@@ -43,7 +43,7 @@ trained {run["created"]} with {", ".join(f"{name} {version}" for name, version i
 ## Data
 
 {len(run["split"]["train"])} training and {len(run["split"]["validation"])} validation images, digest
-`{run["data"]["digest"][:16]}…`. Licence of the images: {licence}.
+`{run["data"]["digest"][:16]}…`. Licence of the images: {license}.
 
 {f"{notes.strip()}{chr(10) * 2}" if notes.strip() else ""}## Scores on the validation images
 
@@ -128,7 +128,8 @@ def _threshold_rows(variants: dict[str, Variant]) -> list[str]:
 
 def _refusals(variants: dict[str, Variant]) -> str:
     lines = [
-        f"- `{name}`: {variant.metrics['out_of_distribution']:.2%} of the validation images are out of distribution.\n"
+        f"- `{name}`: {variant.metrics['out_of_distribution']:.2%} of the validation images are out of "
+        "distribution.\n"
         for name, variant in variants.items()
         if variant.outlier_limit is not None
     ]

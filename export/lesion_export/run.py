@@ -138,7 +138,7 @@ def read_pixels(run: Run, examples: list[Example]) -> NDArray[np.uint8]:
             content = example.file.read_bytes()
         except OSError as error:
             raise LesionEdgeError(
-                f"{example.file}: {os.strerror(error.errno or 0)}; if they have moved: --calibration"
+                f"{example.file}: {os.strerror(error.errno or 0)}; if they have moved: --data"
             ) from None
         if hashlib.sha256(content).hexdigest() != example.sha256:
             raise LesionEdgeError(f"{example.file} has changed since the training")

@@ -435,7 +435,7 @@ def test_closed_standard_output_is_2(bundle: Path, folder: Path, capfd: pytest.C
 
 def test_overlay_that_cannot_be_written_is_named(bundle: Path, folder: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    run = infer(folder, "--model", bundle, "--explain", tmp_path / "file")
+    run = infer(folder, "--model", bundle, "--heatmaps", tmp_path / "file")
     assert run.stderr.startswith(f"lesion-infer: cannot write {tmp_path / 'file'}".encode())
     assert run.returncode == 2
 

@@ -111,7 +111,7 @@ def test_command_writes_an_overlay_per_usable_image(
     (folder / "broken.jpg").write_text("no image")
     command = [sys.executable, "-c", "from lesion_edge.cli import main; main()"]
     run = subprocess.run(
-        [*command, folder, "--model", bundle, "--explain", tmp_path / "out"], capture_output=True, check=False
+        [*command, folder, "--model", bundle, "--heatmaps", tmp_path / "out"], capture_output=True, check=False
     )
     assert run.returncode == 1
     written = sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.png"))

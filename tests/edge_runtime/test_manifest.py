@@ -24,7 +24,7 @@ MANIFEST = Manifest(
         ),
         "fp32": Variant("fp32.onnx", DIGEST, 4000, 1.0, None, "most probable class"),
     },
-    provenance={"recipe": "robust", "licence": "© see the data's own page"},
+    provenance={"recipe": "robust", "license": "© see the data's own page"},
 )
 
 

@@ -89,7 +89,7 @@ def test_manifest_says_what_the_run_says(exported_bundle: ExportedBundle, traine
     assert origin["run"] == record["id"]
     assert origin["recipe"] == record["settings"]["recipe"]
     assert origin["data_digest"] == record["data"]["digest"]
-    assert origin["data_licence"] == "CC0-1.0"
+    assert origin["data_license"] == "CC0-1.0"
     assert origin["trained_with"] == record["versions"]
     assert {"tf2onnx", "onnx", "onnxruntime"} <= set(origin["exported_with"])
 
@@ -244,7 +244,7 @@ def test_image_that_has_changed_or_gone_is_refused(trained_run: TrainedRun, tmp_
     with pytest.raises(LesionEdgeError, match="changed since the training"):
         read_pixels(run, [replace(run.train[0], file=changed)])
     changed.unlink()
-    with pytest.raises(LesionEdgeError, match=r"No such file.*--calibration"):
+    with pytest.raises(LesionEdgeError, match=r"No such file.*--data"):
         read_pixels(run, [replace(run.train[0], file=changed)])
 
 

@@ -149,7 +149,7 @@ def card(examples: list[Example], notes: str = "") -> str:
         "created": "today",
         "settings": {"recipe": "paper"},
         "versions": {},
-        "data": {"licence": None, "digest": ""},
+        "data": {"license": None, "digest": ""},
         "split": {"train": [], "validation": []},
     }
     return model_card(manifest, run, [], notes)

@@ -62,7 +62,7 @@ def test_record_names_settings_and_the_model(trained_run: TrainedRun) -> None:
     assert record["class_names"] == ["benign", "malignant"]
     assert (record["positive_class"], record["image_size"], record["resize"]) == ("malignant", 64, "squash")
     assert record["data"]["root"] == str(trained_run.data)
-    assert record["data"]["licence"] == "CC0-1.0"
+    assert record["data"]["license"] == "CC0-1.0"
     assert {"tensorflow", "keras", "numpy", "pillow", "python", "lesion-edge"} == set(record["versions"])
 
 
@@ -211,7 +211,7 @@ def test_interrupted_run_goes_on_to_the_same_scores(
         resize="squash",
         seed=0,
         positive_class=None,
-        data_licence=None,
+        data_license=None,
         **options,
     )
     (tmp_path / "whole").mkdir()

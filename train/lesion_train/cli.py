@@ -40,7 +40,7 @@ def train(
     validation_split: Annotated[float, typer.Option(help="Fraction held out.")] = 0.2,
     seed: Annotated[int, typer.Option(min=0, help="Decides split, first weights and order.")] = 0,
     positive_class: Annotated[str | None, typer.Option(help="Class to detect. [default: malignant]")] = None,
-    data_licence: Annotated[str | None, typer.Option(help="Licence of the images, for the model card.")] = None,
+    data_license: Annotated[str | None, typer.Option(help="Licence of the images, for the model card.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
 ) -> None:
     """Fine-tune ResNet50 and write a run: model.keras, run.json, history.csv and plots.
@@ -62,7 +62,7 @@ def train(
         validation_split=validation_split,
         seed=seed,
         positive_class=positive_class,
-        data_licence=data_licence,
+        data_license=data_license,
     )
     work = _open_run(output, settings, resume)
     if work is None:

@@ -43,7 +43,7 @@ class TrainConfig:
     seed: int
     positive_class: str | None
     """As asked for; None leaves the choice to `choose_positive`."""
-    data_licence: str | None
+    data_license: str | None
 
 
 def data_digest(parts: Sequence[ImageCache]) -> str:
@@ -79,7 +79,7 @@ def run_metadata(
         "image_size": settings.image_size,
         "resize": settings.resize,
         "preprocessing_version": preprocess.VERSION,
-        "data": {"root": str(root.resolve()), "digest": digest, "licence": settings.data_licence},
+        "data": {"root": str(root.resolve()), "digest": digest, "license": settings.data_license},
         "split": {
             name: [
                 {
