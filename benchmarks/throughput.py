@@ -21,10 +21,11 @@ import numpy as np
 from PIL import Image
 
 from lesion_edge import Classifier
+from lesion_edge.cpu import available_cpus
 from lesion_edge.images import find_images
 from lesion_edge.manifest import load_manifest, read_variant
 from lesion_edge.preprocess import load_pixels
-from lesion_edge.session import available_cpus, open_session
+from lesion_edge.session import open_session
 
 if TYPE_CHECKING:
     from collections.abc import Callable

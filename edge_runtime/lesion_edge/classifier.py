@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lesion_edge.cpu import available_cpus
 from lesion_edge.errors import ImageError, LesionEdgeError
 from lesion_edge.manifest import Manifest, load_manifest, read_variant
 from lesion_edge.parallel import ordered_map
 from lesion_edge.preprocess import Source, load_pixels
-from lesion_edge.session import available_cpus, check_signature, choose_device, open_session
+from lesion_edge.session import check_signature, choose_device, open_session
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lesion_edge import __version__
+from lesion_edge.cpu import available_cpus, cpu_features
 from lesion_edge.errors import LesionEdgeError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 WHEELS = (
     "onnxruntime",
@@ -21,13 +22,6 @@ WHEELS = (
     "onnxruntime-qnn",
 )
 """Distributions that all install the module `onnxruntime`."""
-
-FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimd", "asimddp", "i8mm")
-"""CPU features by Linux's names that decide how fast int8 is, slowest first."""
-
-
-CPUINFO = Path("/proc/cpuinfo")
-"""Where Linux describes the CPU."""
 
 
 def examine(bundle: Path | None, device: str, threads: int | None, variant: str | None) -> bool:
@@ -57,7 +51,7 @@ def _findings(
         remove = " ".join(name.split()[0] for name in wheels)
         yield "conflict", f"these overwrite each other; pip uninstall {remove}, then install one of them", False
     try:
-        from lesion_edge.session import PROVIDERS, available_cpus, import_onnxruntime
+        from lesion_edge.session import PROVIDERS, import_onnxruntime
 
         runtime = import_onnxruntime()
         here = [name for name, provider in PROVIDERS.items() if provider in runtime.get_available_providers()]
@@ -92,18 +86,3 @@ def installed_wheels() -> list[str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
-
-
-def cpu_features() -> list[str]:
-    """Those of `FEATURES` that this CPU has, as far as Linux tells; empty elsewhere."""
-    try:
-        lines = CPUINFO.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return []
-    flags = {
-        flag
-        for line in lines
-        if line.lower().startswith(("flags", "features"))
-        for flag in line.partition(":")[2].split()
-    }
-    return [name for name in FEATURES if name in flags]

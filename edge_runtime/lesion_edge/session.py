@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lesion_edge.errors import LesionEdgeError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import onnxruntime
 
 PROVIDERS = {
@@ -22,11 +18,6 @@ PROVIDERS = {
     "directml": "DmlExecutionProvider",
 }
 """Device name to ONNX Runtime's provider; `auto` takes CUDA where it is there, else the CPU."""
-
-CGROUPS = "/sys/fs/cgroup"
-"""Where Linux shows control groups."""
-OWN_CGROUPS = "/proc/self/cgroup"
-"""Where Linux says which of them a process is in."""
 
 OUTPUTS = ("probabilities", "logits", "cam")
 
@@ -113,34 +104,3 @@ def check_signature(
         raise LesionEdgeError(f"the model gives 'cam' {outputs['cam'].shape}, expected (N, h, w)")
     if outlier and len(outputs["outlier"].shape) != 1:
         raise LesionEdgeError(f"the model gives 'outlier' {outputs['outlier'].shape}, expected (N,)")
-
-
-def available_cpus() -> int:
-    """CPUs this process may use: its affinity, and the quotas of its control groups where there are any."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    count = len(affinity(0)) if affinity else os.cpu_count() or 1
-    return max(1, min([count, *(-(-quota // period) for quota, period in _quotas())]))
-
-
-def _quotas() -> Iterator[tuple[int, int]]:
-    """Quota and period in µs of this process's control groups, versions 2 and 1 (Linux alone has them)."""
-    for line in _text(OWN_CGROUPS).splitlines():
-        _, controllers, name = line.split(":", 2)
-        if controllers and "cpu" not in controllers.split(","):  # version 1, about something else
-            continue
-        root = Path(CGROUPS, "cpu") if controllers else Path(CGROUPS)
-        files = ("cpu.cfs_quota_us", "cpu.cfs_period_us") if controllers else ("cpu.max",)
-        folder = root / name.lstrip("/")
-        for place in (folder, *folder.parents):
-            values = " ".join(_text(place / file) for file in files).split()
-            if len(values) == 2 and values[0].isdecimal() and values[1].isdecimal():
-                yield int(values[0]), int(values[1])
-            if place == root:
-                break
-
-
-def _text(path: str | Path) -> str:
-    try:
-        return Path(path).read_text(encoding="ascii")
-    except (OSError, ValueError):
-        return ""

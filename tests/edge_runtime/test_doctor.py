@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from lesion_edge import Classifier, classifier, doctor
-from lesion_edge.doctor import cpu_features, examine, installed_wheels
+from lesion_edge import Classifier, classifier
+from lesion_edge.doctor import examine, installed_wheels
 from lesion_edge.manifest import FILE_NAME
 from lesion_edge.selftest import golden_pixels
 
@@ -94,13 +94,3 @@ def test_two_wheels_that_overwrite_each_other_are_a_problem(
     assert re.search(
         r"^PROBLEM conflict: .*pip uninstall onnxruntime onnxruntime-gpu,", capsys.readouterr().out, re.MULTILINE
     )
-
-
-def test_cpu_features_are_read_from_linux(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "cpuinfo").write_text(
-        "processor : 0\nFeatures\t: fp asimd asimddp\nflags : sse avx2 avx512_vnni\n"
-    )
-    monkeypatch.setattr(doctor, "CPUINFO", tmp_path / "cpuinfo")
-    assert cpu_features() == ["avx2", "avx512_vnni", "asimd", "asimddp"]
-    monkeypatch.setattr(doctor, "CPUINFO", tmp_path / "nothing")
-    assert cpu_features() == []

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from lesion_edge import session
 from lesion_edge.errors import LesionEdgeError
-from lesion_edge.session import PROVIDERS, available_cpus, check_signature, choose_device, open_session
+from lesion_edge.session import PROVIDERS, check_signature, choose_device, open_session
 
 onnxruntime = pytest.importorskip("onnxruntime")
 
@@ -144,55 +141,3 @@ def test_graph_without_the_score_of_its_manifest_is_refused(
     with pytest.raises(LesionEdgeError, match=reason):
         check_signature(opened, 32, 2, outlier=True)
     check_signature(open_session(graph_bytes(outlier_rank=1)), 32, 2, outlier=True)
-
-
-V2, V1 = "0::/app/worker\n", "9:name=systemd:/\n4:memory:/app\n2:cpu,cpuacct:/app\n"
-
-
-@pytest.mark.parametrize(
-    ("cpus", "groups", "files", "available"),
-    [
-        pytest.param(8, V2, {"app/worker/cpu.max": "max 100000"}, 8, id="no quota"),
-        pytest.param(8, V2, {"app/worker/cpu.max": "250000 100000"}, 3, id="two and a half CPUs: three threads"),
-        pytest.param(8, V2, {"app/worker/cpu.max": "10000 100000"}, 1, id="never none"),
-        pytest.param(2, V2, {"app/worker/cpu.max": "400000 100000"}, 2, id="the affinity is lower"),
-        pytest.param(8, V2, {"app/cpu.max": "200000 100000"}, 2, id="the quota of a group around it"),
-        pytest.param(8, V2, {"cpu.max": "200000 100000"}, 2, id="a container sees its own group as the root"),
-        pytest.param(8, "0::/\n", {"cpu.max": "200000 100000"}, 2, id="and itself in the root"),
-        pytest.param(8, V2, {"app/worker/cpu.max": "nonsense"}, 8, id="a quota that cannot be read"),
-        pytest.param(8, V2, {"other/cpu.max": "100000 100000"}, 8, id="the quota of another group"),
-        pytest.param(
-            8,
-            V1,
-            {"cpu/app/cpu.cfs_quota_us": "150000\n", "cpu/app/cpu.cfs_period_us": "100000\n"},
-            2,
-            id="version 1",
-        ),
-        pytest.param(
-            8,
-            V1,
-            {"cpu/app/cpu.cfs_quota_us": "-1\n", "cpu/app/cpu.cfs_period_us": "100000\n"},
-            8,
-            id="none in v1",
-        ),
-        pytest.param(4, None, {}, 4, id="no control groups"),
-    ],
-)
-def test_cpus_are_those_this_process_may_use(
-    cpus: int,
-    groups: str | None,
-    files: dict[str, str],
-    available: int,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    for name, content in files.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(content)
-    own = tmp_path / "own groups"
-    if groups is not None:
-        own.write_text(groups)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cpus)), raising=False)
-    monkeypatch.setattr(session, "CGROUPS", str(tmp_path))
-    monkeypatch.setattr(session, "OWN_CGROUPS", str(own))
-    assert available_cpus() == available

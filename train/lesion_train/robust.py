@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lesion_edge import cpu
 from lesion_edge.console import say
-from lesion_train import precision
 from lesion_train.augmented_dataset import AugmentedDataset, shrink
 from lesion_train.features import cached_features
 from lesion_train.fit import Checkpoint, Examples, Stage, fit_stage
@@ -144,7 +144,8 @@ def build_learning_model(settings: TrainConfig, classes: int, train: ImageCache)
     import keras
 
     before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("mixed_bfloat16" if precision.has_bfloat16() else "float32")
+    fast = bool(keras.distribution.list_devices("gpu")) or cpu.has_bfloat16()
+    keras.config.set_dtype_policy("mixed_bfloat16" if fast else "float32")
     try:
         model = build_model(None, classes, settings.weights, HIDDEN_UNITS)
     finally:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lesion_edge.cpu import available_cpus
 from lesion_edge.progress import progress_bar
-from lesion_edge.session import available_cpus, open_session
+from lesion_edge.session import open_session
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
