@@ -1,4 +1,4 @@
-"""How every command starts and ends: one-line errors and the exit codes.
+"""Terminal of every command: exit codes, one-line errors, messages and progress.
 
 0 all done; 1 finished, but some inputs could not be used; 2 the request or its input is wrong; 130 interrupted.
 """
@@ -83,6 +83,33 @@ def native_errors_dropped() -> Iterator[None]:
     finally:
         os.dup2(kept, 2)
         os.close(kept)
+
+
+@contextlib.contextmanager
+def progress_bar(description: str, total: int | Callable[[], int] | None) -> Iterator[Callable[[int], object]]:
+    """Progress bar with rate and time left, on standard error and only where a person is watching.
+
+    Yields:
+        A function that takes the number of steps just finished.
+
+    Args:
+        description: what is being done.
+        total: number of steps, None where nobody knows, or a function that counts them while the bar runs.
+    """
+    if sys.stderr is None or not sys.stderr.isatty():
+        yield lambda steps: None
+        return
+    from tqdm import tqdm
+
+    with tqdm(desc=description, total=None if callable(total) else total, leave=False, file=sys.stderr) as bar:
+        if callable(total):
+            import threading
+
+            def count() -> None:
+                bar.total = total()
+
+            threading.Thread(target=count, daemon=True).start()
+        yield bar.update
 
 
 def _drop_output() -> None:

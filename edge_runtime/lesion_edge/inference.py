@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lesion_edge.console import say
+from lesion_edge.console import progress_bar, say
 from lesion_edge.errors import LesionEdgeError
 from lesion_edge.images import find_images
 from lesion_edge.listing import StdinPaths
@@ -185,9 +185,7 @@ def _listing(paths: Sequence[str]) -> StdinPaths | None:
     return StdinPaths(sys.stdin.fileno())
 
 
-def _progress(job: InferenceOptions) -> contextlib.AbstractContextManager[Callable[[int], None]]:
-    from lesion_edge.progress import progress_bar
-
+def _progress(job: InferenceOptions) -> contextlib.AbstractContextManager[Callable[[int], object]]:
     if job.output is None and sys.stdout.isatty():  # the rows themselves are to be seen there
         return contextlib.nullcontext(lambda steps: None)
     if job.watch or "-" in job.paths:

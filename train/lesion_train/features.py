@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lesion_edge.progress import progress_bar
+from lesion_edge.console import progress_bar
 from lesion_train.storage import disk_array
 
 if TYPE_CHECKING:

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lesion_edge import metrics
-from lesion_edge.console import say
+from lesion_edge.console import progress_bar, say
 from lesion_edge.parallel import ordered_map
-from lesion_edge.progress import progress_bar
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

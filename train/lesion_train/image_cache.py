@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lesion_edge.console import progress_bar
 from lesion_edge.cpu import available_cpus
 from lesion_edge.errors import ImageError
 from lesion_edge.preprocess import load_pixels
-from lesion_edge.progress import progress_bar
 from lesion_train.storage import disk_array
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lesion_edge.console import progress_bar
 from lesion_edge.cpu import available_cpus
-from lesion_edge.progress import progress_bar
 from lesion_edge.session import open_session
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lesion_edge.console import progress_bar
 from lesion_edge.cpu import available_cpus
-from lesion_edge.progress import progress_bar
 from lesion_edge.session import open_session
 from lesion_export import outlier_graph
 from lesion_export.convert import FEATURES
