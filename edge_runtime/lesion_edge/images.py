@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from lesion_edge.errors import LesionEdgeError
 from lesion_edge.preprocess import EXTENSIONS
+
+if TYPE_CHECKING:
+    from lesion_edge.classifier import Prediction
 
 
 def find_images(paths: Sequence[str], listing: Iterable[str] = ()) -> Iterator[str]:
@@ -27,6 +32,44 @@ def find_images(paths: Sequence[str], listing: Iterable[str] = ()) -> Iterator[s
 def is_image_name(name: str) -> bool:
     """Whether a file in a folder counts as an image, by its name."""
     return os.path.splitext(name)[1].lower() in EXTENSIONS and not name.startswith(".")
+
+
+class StdinPaths:
+    """Paths on standard input, one a line, answered as they come: a program may wait for each row.
+
+    Names may hold any bytes but a line break.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._lines: deque[str] = deque()
+        self.waiting = False
+        """Whether the next line is not there yet."""
+
+    def __iter__(self) -> Iterator[str]:
+        rest = b""
+        while content := os.read(self._descriptor, 1 << 16):
+            *lines, rest = (rest + content).split(b"\n")
+            self._lines.extend(line.decode("utf-8", "surrogateescape") for line in lines)
+            while self._lines:
+                line = self._lines.popleft()
+                self.waiting = not self._lines
+                yield line
+        self.waiting = False
+        if rest:
+            yield rest.decode("utf-8", "surrogateescape")
+
+    def answer(
+        self, images: Iterator[str], classify: Callable[[Iterable[str]], Iterator[Prediction]]
+    ) -> Iterator[Prediction]:
+        """Classify images, and give out everything whenever the list pauses."""
+        for first in images:
+            yield from classify(self._until_waiting(first, images))
+
+    def _until_waiting(self, first: str, images: Iterator[str]) -> Iterator[str]:
+        yield first
+        while not self.waiting and (image := next(images, None)) is not None:
+            yield image
 
 
 def _expand(path: str, listing: Iterable[str]) -> Iterator[str]:

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 from lesion_edge.console import progress_bar, say
 from lesion_edge.errors import LesionEdgeError
-from lesion_edge.images import find_images
-from lesion_edge.listing import StdinPaths
+from lesion_edge.images import StdinPaths, find_images
 from lesion_edge.parallel import ordered_map
 
 if TYPE_CHECKING:
@@ -53,9 +52,9 @@ def run(job: InferenceOptions) -> bool:
     """
     _check(job)
     images: Iterator[str] = iter(())
-    listing = _listing(job.paths)
+    stdin_paths = _stdin_paths(job.paths)
     if not job.watch:
-        found = find_images(job.paths, listing or ())
+        found = find_images(job.paths, stdin_paths or ())
         first = next(found, None)
         if first is None:
             raise LesionEdgeError(f"no images in {', '.join(job.paths)}")
@@ -100,7 +99,7 @@ def run(job: InferenceOptions) -> bool:
         post_processors = _post_processors(job, classifier, stack)
         advance = stack.enter_context(_progress(job))
         predictions = stack.enter_context(
-            contextlib.closing(_predictions(job, classifier, images, listing, done, post_processors))
+            contextlib.closing(_predictions(job, classifier, images, stdin_paths, done, post_processors))
         )
         try:
             for prediction in predictions:
@@ -137,7 +136,7 @@ def _predictions(
     job: InferenceOptions,
     classifier: Classifier,
     images: Iterator[str],
-    listing: StdinPaths | None,
+    stdin_paths: StdinPaths | None,
     done: set[str],
     post_processors: Sequence[Callable[[Prediction], Prediction]],
 ) -> Generator[Prediction, None, None]:
@@ -154,8 +153,8 @@ def _predictions(
         from lesion_edge.watch import Watcher
 
         yield from Watcher(job.paths, done).predictions(classify)
-    elif listing is not None:
-        yield from listing.answer(images, classify)
+    elif stdin_paths is not None:
+        yield from stdin_paths.answer(images, classify)
     else:
         yield from classify(images)
 
@@ -177,7 +176,7 @@ def _check(job: InferenceOptions) -> None:
         raise LesionEdgeError(f"cannot write {job.report}: its folder does not exist")
 
 
-def _listing(paths: Sequence[str]) -> StdinPaths | None:
+def _stdin_paths(paths: Sequence[str]) -> StdinPaths | None:
     if "-" not in paths:
         return None
     if sys.stdin is None:
