@@ -14,7 +14,7 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, BinaryIO
 
-from lesion_edge import __version__
+from lesion_edge import __version__, atomic
 from lesion_edge.errors import ImageError
 from lesion_edge.explain import heat_map, seen_part
 from lesion_edge.preprocess import load_image
@@ -79,18 +79,12 @@ class Report:
         page = Template(TEMPLATE.read_text(encoding="utf-8")).safe_substitute(self._words())
         before, rest = page.split("$cards")
         between, after = rest.split("$out_of_distribution_cards")
-        part = self._path.with_name(f".{self._path.name}.part")
-        try:
-            with part.open("wb") as file:
-                for words, group in ((before, self._places), (between, self._refused), (after, [])):
-                    file.write(words.encode("utf-8", "backslashreplace"))
-                    for _, start, length in sorted(group):
-                        self._cards.seek(start)
-                        file.write(self._cards.read(length))
-            os.replace(part, self._path)
-        except OSError as error:
-            part.unlink(missing_ok=True)
-            raise OSError(error.errno, error.strerror, str(self._path)) from None
+        with atomic.replacing(self._path) as file:
+            for words, group in ((before, self._places), (between, self._refused), (after, [])):
+                file.write(words.encode("utf-8", "backslashreplace"))
+                for _, start, length in sorted(group):
+                    self._cards.seek(start)
+                    file.write(self._cards.read(length))
 
     def _words(self) -> dict[str, str]:
         classifier = self._classifier

@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lesion_edge import atomic
 from lesion_edge.errors import LesionEdgeError
 from lesion_edge.manifest import FILE_NAME, Variant
 
@@ -43,23 +44,17 @@ def write_bundle(folder: Path, manifest: Manifest, graphs: dict[str, bytes], car
     unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         for name, content in graphs.items():
-            _write(unfinished / manifest.variants[name].file, content)
-        _write(unfinished / CARD_NAME, card.encode())
-        _write(unfinished / FILE_NAME, manifest.to_json().encode())
+            atomic.write_bytes(unfinished / manifest.variants[name].file, content)
+        atomic.write_text(unfinished / CARD_NAME, card)
+        atomic.write_text(unfinished / FILE_NAME, manifest.to_json())
         unfinished.chmod(0o755)
         if folder.exists():
             _exchange(unfinished, folder)
         else:
             unfinished.rename(folder)
+        atomic.synchronise_folder(folder.parent)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
-
-
-def _write(path: Path, content: bytes) -> None:
-    with path.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
 
 
 def _exchange(new: Path, old: Path) -> None:

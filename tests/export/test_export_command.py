@@ -19,10 +19,11 @@ import numpy as np
 import pytest
 import typer
 
+from lesion_edge import atomic
 from lesion_edge.errors import LesionEdgeError
 from lesion_edge.manifest import FILE_NAME, Manifest, load_manifest, read_variant
 from lesion_edge.preprocess import load_pixels
-from lesion_export import bundle, gates
+from lesion_export import gates
 from lesion_export.bundle import check_output, make_variant, write_bundle
 from lesion_export.cli import export
 from lesion_export.run import load_run, read_pixels
@@ -319,7 +320,7 @@ def test_older_bundle_is_replaced_where_folders_cannot_be_swapped(
 def test_full_disk_leaves_the_older_bundle_as_it_was(
     written: int, older: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before, original, calls = contents(older), bundle._write, []
+    before, original, calls = contents(older), atomic.write_bytes, []
 
     def write(path: Path, content: bytes) -> None:
         calls.append(path)
@@ -327,7 +328,7 @@ def test_full_disk_leaves_the_older_bundle_as_it_was(
             raise OSError(28, "No space left on device")
         original(path, content)
 
-    monkeypatch.setattr(bundle, "_write", write)
+    monkeypatch.setattr(atomic, "write_bytes", write)
     with pytest.raises(OSError, match="No space left"):
         write_bundle(older, small_manifest(b"new graph"), {"fp32": b"new graph"}, "new card")
     assert len(calls) == written + 1

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lesion_edge import metrics
+from lesion_edge import atomic, metrics
 from lesion_edge.console import progress_bar, say
 from lesion_edge.parallel import ordered_map
 
@@ -91,10 +91,8 @@ class Checkpoint:
         """Write the state together with the model's and its optimiser's variables, in one step."""
         state = json.dumps({"stage": self.stage, "epoch": self.epoch, "history": self.history})
         arrays = {f"v{index}": np.asarray(value) for index, value in enumerate(_variables(model))}
-        unfinished = self.file.with_suffix(".unfinished")
-        with unfinished.open("wb") as stream:
+        with atomic.replacing(self.file) as stream:
             np.savez(stream, allow_pickle=False, state=np.array(state), **arrays)
-        unfinished.replace(self.file)
 
     def restore(self, model: Any) -> None:
         """Set the model's and its optimiser's variables to the saved ones."""
@@ -110,10 +108,8 @@ class Checkpoint:
         if scores[-1] == max(scores):
             with averaged_weights(stage):
                 arrays = {f"v{index}": value for index, value in enumerate(stage.model.get_weights())}
-            unfinished = self._best.with_suffix(".unfinished")
-            with unfinished.open("wb") as stream:
+            with atomic.replacing(self._best) as stream:
                 np.savez(stream, allow_pickle=False, **arrays)
-            unfinished.replace(self._best)
 
     def restore_best(self, stage: Stage) -> None:
         """Set the weights to those of the stage's best epoch."""

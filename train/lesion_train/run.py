@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import lesion_edge
-from lesion_edge import preprocess
+from lesion_edge import atomic, preprocess
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -116,6 +116,4 @@ def write_history(rows: Sequence[dict[str, Any]], path: Path) -> None:
 def write_description(description: dict[str, Any], run: Path) -> None:
     """Write `run.json`, last of all: a folder with it is a finished run."""
     description["model_sha256"] = hashlib.sha256((run / "model.keras").read_bytes()).hexdigest()
-    unfinished = run / "run.json.unfinished"
-    unfinished.write_text(json.dumps(description, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    unfinished.replace(run / "run.json")
+    atomic.write_text(run / "run.json", json.dumps(description, indent=1, ensure_ascii=False) + "\n")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lesion_edge import __version__
+from lesion_edge import __version__, atomic
 from lesion_edge.console import say
 from lesion_export.quantization.calibrate import Histogram, collect_histograms
 from lesion_export.quantization.equalize import equalize
@@ -73,23 +73,18 @@ def _key(graph: Any, pixels: NDArray[np.uint8], seed: int) -> str:
 
 def _save(path: Path, key: str, prepared: CalibrationCache) -> None:
     scales, histograms = prepared.rounded.scales, prepared.histograms
-    unfinished = path.with_suffix(".part")
-    try:
-        with unfinished.open("wb") as stream:
-            np.savez(
-                stream,
-                key=key,
-                graph=np.frombuffer(prepared.rounded.graph.SerializeToString(), np.uint8),
-                weights=list(scales),
-                scales=np.concatenate(list(scales.values())),
-                sizes=[len(scale) for scale in scales.values()],
-                activations=list(histograms),
-                bounds=[(histogram.low, histogram.high) for histogram in histograms.values()],
-                counts=[histogram.counts for histogram in histograms.values()],
-            )
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with atomic.replacing(path) as stream:
+        np.savez(
+            stream,
+            key=key,
+            graph=np.frombuffer(prepared.rounded.graph.SerializeToString(), np.uint8),
+            weights=list(scales),
+            scales=np.concatenate(list(scales.values())),
+            sizes=[len(scale) for scale in scales.values()],
+            activations=list(histograms),
+            bounds=[(histogram.low, histogram.high) for histogram in histograms.values()],
+            counts=[histogram.counts for histogram in histograms.values()],
+        )
 
 
 def _load(path: Path, key: str) -> CalibrationCache | None:
