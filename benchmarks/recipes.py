@@ -23,8 +23,8 @@ import numpy as np
 
 from lesion_edge import metrics
 from lesion_edge.classifier import Classifier, apply_threshold
+from lesion_edge.intervals import bootstrap_interval
 from lesion_edge.preprocess import load_pixels
-from lesion_export.bootstrap import interval
 from lesion_export.operating_point import softmax
 from lesion_export.run import load_run
 from lesion_train.features import predict_batches
@@ -128,7 +128,9 @@ def describe(part: list[Row], score: Any, called: Any) -> str:
     """The cells of one row."""
     truth = np.array([row["label"] == POSITIVE for row in part])
     lesions = np.unique([row["group"] for row in part], return_inverse=True)[1]
-    bounds = interval(lambda index: metrics.roc_auc(truth[index], score[index]), truth.astype(np.int64), lesions)
+    bounds = bootstrap_interval(
+        lambda index: metrics.roc_auc(truth[index], score[index]), truth.astype(np.int64), lesions
+    )
     cells = [
         f"{metrics.roc_auc(truth, score):.3f}" + (f" [{bounds[0]:.3f}, {bounds[1]:.3f}]" if bounds else ""),
         f"{called[truth].mean():.3f}",

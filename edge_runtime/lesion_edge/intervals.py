@@ -1,6 +1,6 @@
-"""How far a metric may be off by the chance that picked the images: 95 % confidence intervals.
+"""95 % confidence intervals of metrics, by every method that is used here.
 
-They take the images as independent; several images of one lesion make the truth less certain than this.
+`wilson` and `roc_auc_interval` take the images as independent; `bootstrap_interval` draws whole lesions.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from typing import Any
 
     from numpy.typing import NDArray
 
@@ -19,6 +20,10 @@ Z = 1.959964
 """97.5 % quantile of the normal distribution."""
 
 Interval = tuple[float, float]
+
+RESAMPLES = 1000
+SMALLEST_CLASS = 20
+"""Lesions that each class needs; below it an interval would say more than is known."""
 
 
 def wilson(hits: float, total: int) -> Interval | None:
@@ -105,3 +110,44 @@ def _averages(matrices: NDArray[np.int64], positive: int) -> dict[str, NDArray[n
             ("f1", 2 * hits, actual + called),
         )
     }
+
+
+def bootstrap_interval(
+    statistic: Callable[[NDArray[np.int64]], Any],
+    truth: NDArray[np.int64],
+    lesions: NDArray[np.int64] | None = None,
+    seed: int = 0,
+) -> Any:
+    """Bootstrap interval of any statistic: lesions drawn again with replacement within each class.
+
+    Args:
+        statistic: takes indices of images; gives a number, or a list of them.
+        truth: (N,) class indices.
+        lesions: (N,) numbers of the lesions; the images of one come together, since they are no more independent
+            than that. None: each image is a lesion of its own.
+
+    Returns:
+        `[low, high]`, or a list of them for a list; None where a class has fewer than `SMALLEST_CLASS` lesions.
+    """
+    classes = _images_by_lesion(truth, np.arange(len(truth)) if lesions is None else lesions)
+    if len(classes) < 2 or min(map(len, classes)) < SMALLEST_CLASS:
+        return None
+    rng = np.random.default_rng(seed)
+
+    def draw() -> NDArray[np.int64]:
+        return np.concatenate([found[i] for found in classes for i in rng.integers(len(found), size=len(found))])
+
+    values = np.array([statistic(draw()) for _ in range(RESAMPLES)], float)
+    bounds = np.nanpercentile(values, (2.5, 97.5), axis=0).T
+    return bounds.tolist()
+
+
+def _images_by_lesion(truth: NDArray[np.int64], lesions: NDArray[np.int64]) -> list[list[NDArray[np.int64]]]:
+    """For each class, the indices of the images of each lesion."""
+    classes = []
+    for label in np.unique(truth):
+        images = np.flatnonzero(truth == label)
+        images = images[np.argsort(lesions[images], kind="stable")]
+        _, starts = np.unique(lesions[images], return_index=True)
+        classes.append(np.split(images, starts[1:]))
+    return classes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from lesion_export.bootstrap import SMALLEST_CLASS
+from lesion_edge.intervals import SMALLEST_CLASS
 from lesion_export.subgroup_tables import subgroup_section
 
 if TYPE_CHECKING:

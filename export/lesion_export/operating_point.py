@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lesion_edge import metrics
 from lesion_edge.classifier import apply_threshold
-from lesion_export.bootstrap import interval
+from lesion_edge.intervals import bootstrap_interval
 from lesion_export.outlier_graph import fit_limit
 
 if TYPE_CHECKING:
@@ -157,9 +157,11 @@ def threshold_table(
         threshold = fit(is_positive, score, target)
         entry: dict[str, Any] = {
             "threshold": threshold,
-            "threshold_interval": interval(partial(_refit, fit, is_positive, score, target), truth, lesions),
+            "threshold_interval": bootstrap_interval(
+                partial(_refit, fit, is_positive, score, target), truth, lesions
+            ),
         }
-        intervals = interval(partial(rates, threshold=threshold), truth, lesions) or [None, None]
+        intervals = bootstrap_interval(partial(rates, threshold=threshold), truth, lesions) or [None, None]
         names = ("sensitivity", "specificity")
         for name, value, bounds in zip(names, rates(everything, threshold), intervals, strict=True):
             entry |= {name: value, f"{name}_interval": bounds}
@@ -218,10 +220,10 @@ def scores(
         entry: dict[str, Any] = {"images": int((truth == label).sum())}
         for rate, among in (("recall", truth == label), ("precision", labels == label)):
             entry[rate] = float(hit[among].mean()) if among.any() else None
-            entry[f"{rate}_interval"] = interval(partial(_share, among, hit), truth, lesions)
+            entry[f"{rate}_interval"] = bootstrap_interval(partial(_share, among, hit), truth, lesions)
         classes[name] = entry
     rates = ("accuracy", "sensitivity", "specificity", "roc_auc", "ece")
-    resampled = interval(lambda index: [part(index)[name] for name in rates], truth, lesions)
+    resampled = bootstrap_interval(lambda index: [part(index)[name] for name in rates], truth, lesions)
     intervals = dict(zip(rates, resampled, strict=True)) if resampled else dict.fromkeys(rates)
     return {**part(np.arange(len(truth))), "intervals": intervals, "classes": classes}
 

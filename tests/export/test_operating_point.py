@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from lesion_edge.classifier import apply_threshold
-from lesion_export.bootstrap import SMALLEST_CLASS, interval
+from lesion_edge.intervals import SMALLEST_CLASS, bootstrap_interval
 from lesion_export.operating_point import (
     METHODS,
     decide_outputs,
@@ -126,14 +126,14 @@ def test_more_classes_have_no_threshold() -> None:
 def test_interval_of_a_mean_is_that_of_statistics() -> None:
     values = np.random.default_rng(0).normal(0, 1, 400)
     truth = np.repeat([0, 1], 200)
-    low, high = interval(lambda index: float(values[index].mean()), truth)
+    low, high = bootstrap_interval(lambda index: float(values[index].mean()), truth)
     assert low < values.mean() < high
     assert high - low == pytest.approx(2 * 1.96 / np.sqrt(400), rel=0.15)
-    assert interval(lambda index: float(values[index].mean()), truth) == [low, high]
+    assert bootstrap_interval(lambda index: float(values[index].mean()), truth) == [low, high]
 
 
 def test_too_few_images_give_no_interval() -> None:
     few = np.repeat([0, 1], [200, SMALLEST_CLASS - 1])
-    assert interval(lambda index: 0.0, few) is None
-    assert interval(lambda index: 0.0, np.append(few, 1)) == [0.0, 0.0]
-    assert interval(lambda index: 0.0, np.zeros(100, int)) is None
+    assert bootstrap_interval(lambda index: 0.0, few) is None
+    assert bootstrap_interval(lambda index: 0.0, np.append(few, 1)) == [0.0, 0.0]
+    assert bootstrap_interval(lambda index: 0.0, np.zeros(100, int)) is None

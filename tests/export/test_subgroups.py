@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lesion_edge.intervals import bootstrap_interval
 from lesion_edge.manifest import Manifest
-from lesion_export.bootstrap import interval
 from lesion_export.bundle import make_variant
 from lesion_export.model_card import model_card
 from lesion_export.operating_point import Outputs, scores
@@ -116,14 +116,14 @@ def test_images_of_one_lesion_are_drawn_together() -> None:
 
     def mean(repeated: int) -> Any:
         every = np.repeat(values, repeated)
-        return interval(
+        return bootstrap_interval(
             lambda index: float(every[index].mean()),
             np.repeat(truth, repeated),
             np.repeat(np.arange(100), repeated),
         )
 
     assert mean(4) == pytest.approx(mean(1)), "copies of an image tell nothing new"
-    alone = interval(lambda index: float(np.repeat(values, 4)[index].mean()), np.repeat(truth, 4))
+    alone = bootstrap_interval(lambda index: float(np.repeat(values, 4)[index].mean()), np.repeat(truth, 4))
     assert alone[1] - alone[0] == pytest.approx((mean(1)[1] - mean(1)[0]) / 2, rel=0.15)
 
 
