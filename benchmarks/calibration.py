@@ -20,7 +20,8 @@ from lesion_export.quantization import calibrate
 from lesion_export.quantization.calibration_cache import prepare
 from lesion_export.quantization.int8 import SEED, range_pixels
 from lesion_export.quantization.qdq import quantize
-from lesion_export.run import load_run, read_pixels
+from lesion_export.run_images import read_pixels
+from lesion_train.run import load_run
 
 
 def main() -> None:

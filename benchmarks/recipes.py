@@ -26,8 +26,8 @@ from lesion_edge.classifier import Classifier, apply_threshold
 from lesion_edge.intervals import bootstrap_interval
 from lesion_edge.preprocess import load_pixels
 from lesion_export.operating_point import softmax
-from lesion_export.run import load_run
 from lesion_train.features import predict_batches
+from lesion_train.run import load_run
 
 POSITIVE = "malignant"
 Row = dict[str, str]

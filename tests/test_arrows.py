@@ -71,7 +71,7 @@ def imported(source: Path) -> set[str]:
             id="the device needs nothing of the others",
         ),
         pytest.param("train", {"lesion_export", "onnx", "tf2onnx"}, id="training knows nothing of export"),
-        pytest.param("export", {"lesion_train"}, id="export knows training by its files alone"),
+        pytest.param("export", {"lesion_train"}, id="export knows what a run is, and nothing else of training"),
     ],
 )
 def test_no_file_imports_against_the_arrows(folder: str, forbidden: set[str]) -> None:

@@ -17,7 +17,7 @@ from lesion_edge.errors import LesionEdgeError
 
 if TYPE_CHECKING:
     from lesion_export.pipeline import ExportedVariants
-    from lesion_export.run import Run
+    from lesion_train.run import Run
 
 
 def export(
@@ -50,7 +50,7 @@ def export(
     from lesion_export import gates
     from lesion_export.bundle import check_output, make_variant, write_bundle
     from lesion_export.model_card import model_card
-    from lesion_export.run import load_run
+    from lesion_train.run import load_run
 
     check_output(output)
     notes = _read_notes(card_notes) if card_notes else ""

@@ -16,12 +16,12 @@ from lesion_export.fp16 import to_half
 from lesion_export.operating_point import Outputs, decide_outputs, scores, threshold_table
 from lesion_export.outlier_graph import append_score, load_outliers, set_limit
 from lesion_export.quantization.int8 import make_int8
-from lesion_export.run import lesion_numbers, read_pixels
+from lesion_export.run_images import lesion_numbers, read_pixels
 from lesion_export.subgroups import score_subgroups
 
 if TYPE_CHECKING:
     from lesion_export.gates import Gate
-    from lesion_export.run import Run
+    from lesion_train.run import Run
 
 
 @dataclass(frozen=True)

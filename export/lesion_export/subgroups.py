@@ -8,14 +8,14 @@ import numpy as np
 
 from lesion_edge import metrics
 from lesion_edge.intervals import roc_auc_interval, wilson
-from lesion_export.run import lesion_numbers
+from lesion_export.run_images import lesion_numbers
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from lesion_edge.intervals import Interval
     from lesion_export.operating_point import Outputs
-    from lesion_export.run import Example
+    from lesion_train.run import Sample
 
 DIAGNOSES = {
     "akiec": "actinic keratosis or Bowen's disease",
@@ -32,7 +32,7 @@ COLUMNS = ("diagnosis", "source")
 
 
 def score_subgroups(
-    outputs: Outputs, reference: Outputs, truth: NDArray[np.int64], examples: list[Example]
+    outputs: Outputs, reference: Outputs, truth: NDArray[np.int64], examples: list[Sample]
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """Scores at the threshold on each part of the validation images, the class to detect against the rest.
 

@@ -26,7 +26,8 @@ from lesion_edge.preprocess import load_pixels
 from lesion_export import gates
 from lesion_export.bundle import check_output, make_variant, write_bundle
 from lesion_export.cli import export
-from lesion_export.run import load_run, read_pixels
+from lesion_export.run_images import read_pixels
+from lesion_train.run import load_run
 
 if TYPE_CHECKING:
     from tests.conftest import ExportedBundle, FinishedCommand, TrainedRun
@@ -234,25 +235,25 @@ def test_images_are_read_as_the_device_reads_them(trained_run: TrainedRun) -> No
     run = load_run(trained_run.folder)
     pixels = read_pixels(run, run.validation[:3])
     for example, values in zip(run.validation, pixels, strict=False):
-        np.testing.assert_array_equal(values, load_pixels(example.file, 64))
-        assert example.file.parent.name == run.class_names[example.label]
+        np.testing.assert_array_equal(values, load_pixels(run.root / example.file, 64))
+        assert Path(example.file).parent.name == run.class_names[example.label]
 
 
 def test_image_that_has_changed_or_gone_is_refused(trained_run: TrainedRun, tmp_path: Path) -> None:
     run = load_run(trained_run.folder)
     changed = tmp_path / "changed.png"
-    changed.write_bytes(run.train[0].file.read_bytes() + b"\0")
+    changed.write_bytes((run.root / run.train[0].file).read_bytes() + b"\0")
     with pytest.raises(LesionEdgeError, match="changed since the training"):
-        read_pixels(run, [replace(run.train[0], file=changed)])
+        read_pixels(run, [replace(run.train[0], file=str(changed))])
     changed.unlink()
     with pytest.raises(LesionEdgeError, match=r"No such file.*--data"):
-        read_pixels(run, [replace(run.train[0], file=changed)])
+        read_pixels(run, [replace(run.train[0], file=str(changed))])
 
 
 def test_images_that_have_moved_are_found_in_the_named_folder(trained_run: TrainedRun, tmp_path: Path) -> None:
     shutil.copytree(trained_run.data, tmp_path / "moved")
     run = load_run(trained_run.folder, tmp_path / "moved")
-    assert all(example.file.is_relative_to(tmp_path / "moved") for example in run.train + run.validation)
+    assert run.root == tmp_path / "moved"
     assert read_pixels(run, run.validation).shape == (len(run.validation), 64, 64, 3)
 
 

@@ -14,7 +14,7 @@ from lesion_export.quantization.float_fallback import noisiest_first, residual_b
 from lesion_export.quantization.gptq import RoundedGraph
 from lesion_export.quantization.int8 import make_int8
 from lesion_export.quantization.qdq import activation_scales
-from lesion_export.run import load_run
+from lesion_train.run import load_run
 
 if TYPE_CHECKING:
     from tests.conftest import ExportedBundle, TrainedRun

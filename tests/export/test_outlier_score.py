@@ -23,7 +23,7 @@ from lesion_export.quantization.calibration_cache import prepare
 from lesion_export.quantization.equalize import equalize
 from lesion_export.quantization.float_fallback import residual_blocks
 from lesion_export.quantization.qdq import quantize
-from lesion_export.run import load_run
+from lesion_train.run import load_run
 
 if TYPE_CHECKING:
     from tests.conftest import ExportedBundle, TrainedRun

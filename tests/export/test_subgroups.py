@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,8 +13,9 @@ from lesion_edge.manifest import Manifest
 from lesion_export.bundle import make_variant
 from lesion_export.model_card import model_card
 from lesion_export.operating_point import Outputs, scores
-from lesion_export.run import Example, lesion_numbers
+from lesion_export.run_images import lesion_numbers
 from lesion_export.subgroups import score_subgroups
+from lesion_train.run import Sample
 
 # diagnosis, source, lesion, is malignant, probability in float, in int8; the threshold is 0.5.
 IMAGES = [
@@ -30,7 +30,7 @@ IMAGES = [
     (None, "isic", None, 0, 0.3, 0.3),
 ]
 EXAMPLES = [
-    Example(Path(f"{number}.jpg"), label, "", lesion, source, diagnosis)
+    Sample(f"{number}.jpg", label, lesion, source, diagnosis)
     for number, (diagnosis, source, lesion, label, *_) in enumerate(IMAGES)
 ]
 TRUTH = np.array([image[3] for image in IMAGES])
@@ -99,8 +99,8 @@ def test_roc_auc_is_that_of_scikit_learn(
 
 
 def test_interval_of_a_rate_counts_lesions() -> None:
-    images = [Example(Path(f"{n}.jpg"), 1, "", f"lesion {n // 4}", "clinic") for n in range(40)]
-    images += [Example(Path(f"benign {n}.jpg"), 0, "", None, "clinic") for n in range(10)]
+    images = [Sample(f"{n}.jpg", 1, f"lesion {n // 4}", "clinic") for n in range(40)]
+    images += [Sample(f"benign {n}.jpg", 0, None, "clinic") for n in range(10)]
     score = np.repeat([0.9, 0.1, 0.9, 0.1], [32, 8, 2, 8])
     made = Outputs(np.log(np.stack([1 - score, score], axis=1)).astype(np.float32), 1.0, 0.5, 1)
     entry = score_subgroups(made, made, np.repeat([1, 0], [40, 10]), images)["source"]["clinic"]
@@ -133,7 +133,7 @@ def test_lesions_are_numbered_and_an_image_without_one_stands_alone() -> None:
     assert len(set(numbers)) == len(EXAMPLES) - 1
 
 
-def card(examples: list[Example], notes: str = "") -> str:
+def card(examples: list[Sample], notes: str = "") -> str:
     """The card of a bundle with int8 and fp32."""
     variants = {}
     for name, column in (("int8", 5), ("fp32", 4)):

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lesion_edge.errors import LesionEdgeError
-from lesion_train.dataset import Dataset, Sample, load_dataset, split_by_group
+from lesion_train.dataset import Dataset, load_dataset, split_by_group
+from lesion_train.run import Sample
 
 
 def fill(root: Path, **counts: int) -> Path:

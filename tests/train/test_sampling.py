@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lesion_train.dataset import Sample
+from lesion_train.run import Sample
 from lesion_train.sampling import assign_source, sampling_weights
 
 

@@ -15,10 +15,10 @@ from PIL import Image
 from lesion_edge.errors import LesionEdgeError
 from lesion_edge.preprocess import load_pixels
 from lesion_train.cli import train
-from lesion_train.dataset import Sample, choose_positive, load_dataset
+from lesion_train.dataset import choose_positive, load_dataset
 from lesion_train.image_cache import ImageCache
 from lesion_train.paper import train_paper
-from lesion_train.run import TrainConfig, run_metadata
+from lesion_train.run import Sample, TrainConfig, run_metadata
 
 if TYPE_CHECKING:
     from tests.conftest import FinishedCommand, TrainedRun

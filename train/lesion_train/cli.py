@@ -50,7 +50,7 @@ def train(
     _require_tensorflow()
     from lesion_train import paper, robust
     from lesion_train.evaluate import draw_plots, evaluate, table
-    from lesion_train.run import TrainConfig, run_metadata, write_description, write_history
+    from lesion_train.run import MODEL_NAME, TrainConfig, run_metadata, save_run, write_history
 
     settings = TrainConfig(
         data=str(data.resolve()),
@@ -81,10 +81,10 @@ def train(
     figures = evaluate(trained, positive)
     write_history(trained.history, output / "history.csv")
     draw_plots(trained, figures, positive, output)
-    trained.model.save(output / "model.keras")
+    trained.model.save(output / MODEL_NAME)
     if trained.outliers is not None:
         trained.outliers.save(output / "outliers.npz")
-    description = run_metadata(
+    metadata = run_metadata(
         settings,
         trained.root,
         trained.class_names,
@@ -94,7 +94,7 @@ def train(
         figures,
         trained.seconds,
     )
-    write_description(description, output)
+    save_run(metadata, output)
     shutil.rmtree(work)
     say(table(figures))
     say(f"run: {output}")

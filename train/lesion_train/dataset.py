@@ -15,25 +15,10 @@ import numpy as np
 from lesion_edge.console import say
 from lesion_edge.errors import LesionEdgeError
 from lesion_edge.images import find_images
+from lesion_train.run import Sample
 
 SPLITS = {"train": "train", "training": "train", "validation": "validation", "val": "validation"}
 """What the `split` column may say; rows with another word (a test set, say) are left out."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One labelled file."""
-
-    file: str
-    """Path relative to the data root, with forward slashes."""
-    label: int
-    """Index into the class names."""
-    group: str | None = None
-    """The lesion (or patient) it shows; a group never lies on both sides of a split."""
-    source: str | None = None
-    """The collection it comes from."""
-    diagnosis: str | None = None
-    """What the lesion is, finer than the class; the model card tells the scores of each."""
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from lesion_edge.preprocess import Resize
-    from lesion_train.dataset import Sample
+    from lesion_train.run import Sample
 
 
 @dataclass(frozen=True)

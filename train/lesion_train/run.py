@@ -1,4 +1,4 @@
-"""The run folder: what a training leaves behind, and what the exporter reads."""
+"""Run folder: what a training leaves behind and an export reads; its format is written and read here alone."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import lesion_edge
 from lesion_edge import atomic, preprocess
+from lesion_edge.errors import LesionEdgeError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +22,27 @@ if TYPE_CHECKING:
     from lesion_train.image_cache import ImageCache
 
 SCHEMA_VERSION = 1
+FILE_NAME = "run.json"
+MODEL_NAME = "model.keras"
 PACKAGES = ("tensorflow", "keras", "numpy", "pillow")
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One labelled file."""
+
+    file: str
+    """Path relative to the data root, with forward slashes."""
+    label: int
+    """Index into the class names."""
+    group: str | None = None
+    """The lesion (or patient) it shows; a group never lies on both sides of a split."""
+    source: str | None = None
+    """The collection it comes from."""
+    diagnosis: str | None = None
+    """What the lesion is, finer than the class; the model card tells the scores of each."""
+    sha256: str = ""
+    """Of the file when it was trained on; empty before it was read."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +65,41 @@ class TrainConfig:
     positive_class: str | None
     """As asked for; None leaves the choice to `choose_positive`."""
     data_license: str | None
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished training, as `run.json` holds it."""
+
+    folder: Path
+    root: Path
+    """The folder that the samples' paths start from."""
+    class_names: tuple[str, ...]
+    positive_class: str
+    image_size: int
+    """Pixels."""
+    resize: preprocess.Resize
+    train: list[Sample]
+    validation: list[Sample]
+    record: dict[str, Any]
+    """All of `run.json`."""
+
+    def load_model(self) -> Any:
+        """Keras model: float32 (N, S, S, 3) RGB to probabilities (N, K).
+
+        Raises:
+            LesionEdgeError: it is missing or changed, or this Keras cannot load it.
+        """
+        path = self.folder / MODEL_NAME
+        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != self.record["model_sha256"]:
+            raise LesionEdgeError(f"{path} is missing or not the model that {FILE_NAME} describes")
+        import keras
+
+        try:
+            return keras.models.load_model(path, compile=False)
+        except Exception as error:  # Keras raises many types on a file of another version
+            reason = " ".join(str(error).split())[:200]
+            raise LesionEdgeError(f"Keras {keras.__version__} cannot load {path}: {reason}") from None
 
 
 def data_digest(parts: Sequence[ImageCache]) -> str:
@@ -105,6 +161,57 @@ def run_metadata(
     }
 
 
+def load_run(folder: Path, data: Path | None = None) -> Run:
+    """Read and check `run.json`.
+
+    Args:
+        data: where the images are now, if not where the training found them.
+
+    Raises:
+        LesionEdgeError: it is not a finished run, or of another version.
+    """
+    path = folder / FILE_NAME
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if record["schema_version"] != SCHEMA_VERSION or record["preprocessing_version"] != preprocess.VERSION:
+            raise LesionEdgeError(
+                f"{folder} was trained by another version: train it again, or export with that version"
+            )
+        names = tuple(record["class_names"])
+        root = data or Path(record["data"]["root"])
+        train, validation = (
+            [
+                Sample(
+                    str(entry["file"]),
+                    names.index(entry["label"]),
+                    entry.get("group"),
+                    entry.get("source"),
+                    entry.get("diagnosis"),
+                    entry["sha256"],
+                )
+                for entry in record["split"][part]
+            ]
+            for part in ("train", "validation")
+        )
+        if record["positive_class"] not in names:
+            raise ValueError("positive_class is not a class")
+        return Run(
+            folder,
+            root,
+            names,
+            record["positive_class"],
+            int(record["image_size"]),
+            record["resize"],
+            train,
+            validation,
+            record,
+        )
+    except (FileNotFoundError, NotADirectoryError):
+        raise LesionEdgeError(f"{folder} is not a finished run: it has no {FILE_NAME}") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise LesionEdgeError(f"{path} is damaged: {error!r}") from None
+
+
 def write_history(rows: Sequence[dict[str, Any]], path: Path) -> None:
     """Write one line per epoch."""
     with path.open("w", encoding="utf-8", newline="") as stream:
@@ -113,7 +220,7 @@ def write_history(rows: Sequence[dict[str, Any]], path: Path) -> None:
         table.writerows(rows)
 
 
-def write_description(description: dict[str, Any], run: Path) -> None:
+def save_run(metadata: dict[str, Any], run: Path) -> None:
     """Write `run.json`, last of all: a folder with it is a finished run."""
-    description["model_sha256"] = hashlib.sha256((run / "model.keras").read_bytes()).hexdigest()
-    atomic.write_text(run / "run.json", json.dumps(description, indent=1, ensure_ascii=False) + "\n")
+    metadata["model_sha256"] = hashlib.sha256((run / MODEL_NAME).read_bytes()).hexdigest()
+    atomic.write_text(run / FILE_NAME, json.dumps(metadata, indent=1, ensure_ascii=False) + "\n")

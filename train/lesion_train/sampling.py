@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from lesion_train.dataset import Sample
+    from lesion_train.run import Sample
 
 
 def sampling_weights(samples: Sequence[Sample]) -> NDArray[np.float64]:

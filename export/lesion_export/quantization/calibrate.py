@@ -16,7 +16,7 @@ from lesion_edge.session import open_session
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from lesion_export.run import Example
+    from lesion_train.run import Sample
 
 BINS = 2048
 BATCH = 4
@@ -34,7 +34,7 @@ class Histogram:
     """(BINS,), equal bins between low and high."""
 
 
-def choose_examples(examples: list[Example], count: int, seed: int) -> list[Example]:
+def choose_examples(examples: list[Sample], count: int, seed: int) -> list[Sample]:
     """Draw examples, the same number of every class as far as there are so many."""
     rng = np.random.default_rng(seed)
     labels = np.array([example.label for example in examples])

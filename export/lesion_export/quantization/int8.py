@@ -13,14 +13,14 @@ from lesion_export.quantization import calibrate
 from lesion_export.quantization.calibration_cache import prepare
 from lesion_export.quantization.float_fallback import noisiest_first, residual_blocks
 from lesion_export.quantization.qdq import quantize
-from lesion_export.run import read_pixels
+from lesion_export.run_images import read_pixels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from numpy.typing import NDArray
 
-    from lesion_export.run import Example, Run
+    from lesion_train.run import Run, Sample
 
 RANGE_IMAGES = 200
 """Training images that the ranges of the activations are measured on."""
@@ -101,7 +101,7 @@ def range_pixels(source: Run) -> NDArray[np.uint8]:
     return np.random.default_rng(SEED).permutation(read_pixels(source, _ranged(source)))
 
 
-def _ranged(source: Run) -> list[Example]:
+def _ranged(source: Run) -> list[Sample]:
     return calibrate.choose_examples(source.train, RANGE_IMAGES, SEED)
 
 

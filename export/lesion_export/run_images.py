@@ -1,0 +1,45 @@
+"""Images of a run, proven to be those of the training, and what the export must know of them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesion_edge.errors import LesionEdgeError
+from lesion_edge.preprocess import load_pixels
+
+if TYPE_CHECKING:
+    from lesion_train.run import Run, Sample
+
+
+def lesion_numbers(samples: list[Sample]) -> NDArray[np.int64]:
+    """Number the lesions that images show, (N,); an image of no named lesion is a lesion of its own."""
+    names = [(sample.group, "") if sample.group else ("", sample.file) for sample in samples]
+    known = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    return np.array([known[name] for name in names], np.int64)
+
+
+def read_pixels(run: Run, samples: list[Sample]) -> NDArray[np.uint8]:
+    """Decode images as the device does, after proving that they are those of the training.
+
+    Returns:
+        uint8 (N, S, S, 3), RGB.
+
+    Raises:
+        LesionEdgeError: an image is missing or another than it was.
+    """
+    pixels = np.empty((len(samples), run.image_size, run.image_size, 3), np.uint8)
+    for index, sample in enumerate(samples):
+        path = run.root / sample.file
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise LesionEdgeError(f"{path}: {os.strerror(error.errno or 0)}; if they have moved: --data") from None
+        if hashlib.sha256(content).hexdigest() != sample.sha256:
+            raise LesionEdgeError(f"{path} has changed since the training")
+        pixels[index] = load_pixels(content, run.image_size, run.resize)
+    return pixels
