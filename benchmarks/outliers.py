@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
 from lesion_edge import Classifier
-from lesion_train.synthetic import draw_skin
+from lesion_train.skin import draw_skin
 
 Pixels = NDArray[np.uint8]
 SIDE = 300

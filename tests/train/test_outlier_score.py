@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from lesion_train import outlier_score
 from lesion_train.outlier_score import Outliers, fit_score
-from lesion_train.synthetic import draw_skin
+from lesion_train.skin import draw_skin
 
 CHANNELS, DEEP = 40, 6
 

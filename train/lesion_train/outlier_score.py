@@ -17,7 +17,7 @@ from lesion_train.augment import augment
 from lesion_train.augmented_dataset import shrink
 from lesion_train.features import predict_batches
 from lesion_train.model import feature_extractor, submodel_after
-from lesion_train.synthetic import draw_skin
+from lesion_train.skin import draw_skin
 
 if TYPE_CHECKING:
     from pathlib import Path

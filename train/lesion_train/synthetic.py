@@ -9,36 +9,19 @@ pipeline; a score measured on them says nothing about real skin.
 import argparse
 import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-Plane = NDArray[np.floating[Any]]  # height × width, or height × width × 3 in RGB order
+from lesion_train.skin import BROWN, SKIN, Plane, blend, hair_opacity, noise, skin_texture
 
 CLASSES = ("benign", "malignant")
 MIN_SIDE, MAX_SIDE = 120, 320
 ASPECT_RATIOS = (1.0, 4 / 3, 3 / 2)
 
-# RGB in [0, 1]. Skin runs from fair to dark, pigment from light brown to almost black.
-FAIR, ROSY, TAN = [0.93, 0.81, 0.79], [0.91, 0.67, 0.64], [0.80, 0.60, 0.49]
-SKIN = np.array([FAIR, ROSY, TAN, [0.60, 0.41, 0.31], [0.40, 0.27, 0.21]])
-BROWN = np.array([[0.66, 0.44, 0.32], [0.45, 0.26, 0.18], [0.22, 0.13, 0.11]])
+# RGB in [0, 1].
 BLACK, BLUE_GREY, RED, WHITE = [0.09, 0.06, 0.06], [0.36, 0.37, 0.43], [0.62, 0.29, 0.26], [0.80, 0.64, 0.60]
-
-
-def _blend(anchors: NDArray[np.float64], position: float) -> Plane:
-    """The RGB colour at position in [0, 1] along a row of anchor colours."""
-    stops = np.linspace(0, 1, len(anchors))
-    return np.array([np.interp(position, stops, channel) for channel in anchors.T], dtype=np.float32)
-
-
-def _noise(rng: np.random.Generator, height: int, width: int, cell: float) -> Plane:
-    """Smooth zero-mean noise, height × width, whose blobs are about `cell` pixels wide."""
-    rows, columns = (max(2, round(side / cell) + 1) for side in (height, width))
-    coarse = rng.standard_normal((rows, columns), dtype=np.float32)
-    return np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
 
 
 def _size(rng: np.random.Generator) -> tuple[int, int]:
@@ -47,43 +30,6 @@ def _size(rng: np.random.Generator) -> tuple[int, int]:
     short = int(rng.integers(MIN_SIDE, int(MAX_SIDE / aspect) + 1))
     long = round(short * aspect)
     return (long, short) if rng.random() < 0.15 else (short, long)
-
-
-def _skin(rng: np.random.Generator, height: int, width: int, tone: Plane) -> Plane:
-    """Skin without a lesion: `tone` with blotches of redness and a fine relief."""
-    blotches = _noise(rng, height, width, min(height, width) / 5) * rng.uniform(0.01, 0.05)
-    relief = _noise(rng, height, width, 7) * rng.uniform(0.005, 0.03)
-    relief = relief + _noise(rng, height, width, 2.5) * rng.uniform(0.005, 0.025)
-    redness = np.array([0.2, 1.0, 0.8], dtype=np.float32)
-    return tone * (1 + blotches[..., None] * redness + relief[..., None])
-
-
-def draw_skin(rng: np.random.Generator, size: int) -> NDArray[np.uint8]:
-    """Draw skin without a lesion, some of it with hair: uint8 (size, size, 3), RGB."""
-    tone = _blend(SKIN, rng.uniform(0, 1))
-    skin = _skin(rng, size, size, tone)
-    hair = _hair(rng, size, size)[..., None]
-    skin = skin * (1 - hair) + _blend(BROWN, rng.uniform(0.5, 1)) * np.float32(0.7) * hair
-    light = rng.uniform(0.85, 1.1)
-    return np.asarray(np.clip(skin * light, 0, 1) * 255, np.uint8)
-
-
-def _hair(rng: np.random.Generator, height: int, width: int) -> Plane:
-    """Opacity in [0, 1] of the hairs: none on more than half of the images."""
-    canvas = Image.new("L", (2 * width, 2 * height))  # drawn double and halved, because lines are not antialiased
-    pen = ImageDraw.Draw(canvas)
-    count = int(rng.integers(2, 16)) if rng.random() < 0.45 else 0
-    along, spread = rng.uniform(0, np.pi), rng.uniform(0.1, 0.9)
-    t = np.linspace(0, 1, 16)[:, None]
-    for _ in range(count):
-        middle = rng.uniform(0, 1, 2) * canvas.size
-        angle = along + spread * rng.standard_normal()
-        direction = np.array([np.cos(angle), np.sin(angle)]) * min(canvas.size) * rng.uniform(0.2, 0.8)
-        bend = np.array([-direction[1], direction[0]]) * rng.uniform(-0.5, 0.5)
-        curve = middle + (2 * t - 1) * direction + 4 * t * (1 - t) * bend
-        shade = int(rng.integers(120, 240))
-        pen.line([(float(x), float(y)) for x, y in curve], fill=shade, width=int(rng.integers(1, 4)))
-    return np.asarray(canvas.reduce(2), dtype=np.float32) / 255
 
 
 def _glints(rng: np.random.Generator, height: int, width: int) -> Plane:
@@ -139,7 +85,7 @@ def _density(rng: np.random.Generator, across: Plane, down: Plane, radius: float
     outline = np.interp(angle, np.linspace(0, 2 * np.pi, 361), _border(rng, malignant))
     outwards = np.hypot(across, down) / outline
     softness, roughness = (rng.uniform(0.10, 0.45), 0.08) if malignant else (rng.uniform(0.20, 0.50), 0.03)
-    ragged = roughness * _noise(rng, across.shape[0], across.shape[1], radius / 5)
+    ragged = roughness * noise(rng, across.shape[0], across.shape[1], radius / 5)
     inside = np.clip((1 - outwards + ragged) / softness + 0.5, 0, 1)
     thinning = rng.uniform(0.0, 0.4) * np.minimum(outwards, 1) ** 2
     return rng.uniform(0.85, 0.98) * inside * (1 - thinning)
@@ -147,15 +93,15 @@ def _density(rng: np.random.Generator, across: Plane, down: Plane, radius: float
 
 def _pigment(rng: np.random.Generator, height: int, width: int, radius: float, malignant: bool) -> Plane:
     """Lesion colour at every pixel, RGB: one brown, or patches of four or five colours."""
-    brown = _blend(BROWN, rng.uniform(0, 0.8))
-    mottle = 0.6 * _noise(rng, height, width, max(2.5, radius / 12)) + 0.4 * _noise(rng, height, width, radius / 4)
+    brown = blend(BROWN, rng.uniform(0, 0.8))
+    mottle = 0.6 * noise(rng, height, width, max(2.5, radius / 12)) + 0.4 * noise(rng, height, width, radius / 4)
     shading = 1 + rng.uniform(0.05, 0.22) * mottle[..., None]
     if not malignant:
         return brown * shading
-    others = np.array([_blend(BROWN, rng.uniform(0.5, 1)), BLACK, BLUE_GREY, RED, WHITE])
+    others = np.array([blend(BROWN, rng.uniform(0.5, 1)), BLACK, BLUE_GREY, RED, WHITE])
     colours = np.array([brown, *others[rng.permutation(5)[: rng.integers(3, 5)]]])
     cell, contrast = radius * rng.uniform(0.4, 0.9), rng.uniform(3.5, 6)
-    shares = np.exp([contrast * _noise(rng, height, width, cell) for _ in colours])
+    shares = np.exp([contrast * noise(rng, height, width, cell) for _ in colours])
     return np.asarray(np.tensordot(shares / shares.sum(axis=0), colours, axes=(0, 0)) * shading)
 
 
@@ -168,10 +114,10 @@ def draw_lesion(rng: np.random.Generator, malignant: bool) -> Image.Image:
     height, width = _size(rng)
     x = np.arange(width, dtype=np.float32)[None, :] - np.float32((width - 1) / 2)
     y = np.arange(height, dtype=np.float32)[:, None] - np.float32((height - 1) / 2)
-    tone = _blend(SKIN, rng.uniform(0, 1))
-    skin = _skin(rng, height, width, tone)
-    hair, glints, light = _hair(rng, height, width), _glints(rng, height, width), _light(rng, x, y)
-    hair_colour = _blend(BROWN, rng.uniform(0.5, 1)) * np.float32(0.7)
+    tone = blend(SKIN, rng.uniform(0, 1))
+    skin = skin_texture(rng, height, width, tone)
+    hair, glints, light = hair_opacity(rng, height, width), _glints(rng, height, width), _light(rng, x, y)
+    hair_colour = blend(BROWN, rng.uniform(0.5, 1)) * np.float32(0.7)
     grain = rng.standard_normal((height, width, 1), dtype=np.float32) * np.float32(rng.uniform(0.002, 0.012))
     radius = min(height, width) * rng.uniform(0.24, 0.36)
     shift_x, shift_y = (min(height, width) * rng.uniform(-0.06, 0.06) for _ in range(2))
