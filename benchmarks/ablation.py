@@ -127,7 +127,7 @@ def compare(arguments: argparse.Namespace, folder: Path) -> None:
         (robust, "SAMPLES_PER_EPOCH", arguments.views),
         (robust, "TRAIN_SIZE_RATIO", 1),
         (robust, "resize_images", lambda *_, **__: decoded),
-        (robust, "fit_outliers", lambda *_: None),
+        (robust, "fit_outlier_score", lambda *_: None),
     ]
     print("taken out | same source | other source | seconds", flush=True)
     for name in arguments.only:

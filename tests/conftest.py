@@ -126,7 +126,7 @@ def scored_run(
 ) -> TrainedRun:
     """`trained_run` with an outlier score, as the robust recipe fits it."""
     from lesion_edge.preprocess import load_pixels
-    from lesion_train.outlier_score import fit_outliers, pool_and_predict
+    from lesion_train.outlier_score import fit_outlier_score, pool_and_predict
 
     folder = tmp_path_factory.mktemp("scored") / "run"
     folder.mkdir()
@@ -137,7 +137,7 @@ def scored_run(
         for entries in (trained_run.record["split"][part] for part in ("train", "validation"))
     )
     pooled, _ = pool_and_predict(trained_model, validation)
-    fit_outliers(trained_model, train, pooled, IMAGE_SIZE, seed=0).save(folder / "outliers.npz")
+    fit_outlier_score(trained_model, train, pooled, IMAGE_SIZE, seed=0).save(folder)
     return TrainedRun(folder, trained_run.data, trained_run.command)
 
 

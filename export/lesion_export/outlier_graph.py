@@ -6,7 +6,6 @@ Its nodes stay float in every variant: they square and subtract, which 256 steps
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,72 +13,21 @@ import numpy as np
 from lesion_edge.errors import LesionEdgeError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import NDArray
 
-FILE_NAME = "outliers.npz"
+    from lesion_train.outlier_score import OutlierScore
+
 PREFIX = "outlier"
 """Of the names of all nodes and constants of the score; the last node's output is called so."""
 POOL, CHANNELS, LIMIT = "outlier_pool", "outlier_channels", "outlier_limit"
 """What takes the mean of the feature map, what its channels are multiplied with, what the score is divided by."""
-DEFAULT_LAYER = "conv4_block6_out"
-"""The one of a file that does not name its layer."""
 ACCEPTANCE_RATE = 0.985
 """Share of the validation lesions that a variant answers for: each of the two questions may refuse 0.75 %."""
 MARGIN = 1.01
 """Limit over the highest score where no validation lesion is refused, because there are too few."""
 
 
-@dataclass(frozen=True)
-class Outliers:
-    """What the training left: `outliers.npz`, a larger score for what is less like a lesion."""
-
-    mean: NDArray[np.float32]
-    """(C,), of the square roots of the pooled features."""
-    directions: NDArray[np.float32]
-    """(C, D)."""
-    weights: NDArray[np.float32]
-    """(D,), of the squared coordinates along them."""
-    residual: NDArray[np.float32]
-    """(), weight of the squared length."""
-    probe: NDArray[np.float32]
-    """(C,), towards skin without a lesion."""
-    probe_bias: NDArray[np.float32]
-    """()."""
-    layer: str
-    """Keras' name of the layer whose feature map is looked at."""
-
-    def score(self, pooled: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Score (N,) of the mean of the feature map, (N, C): the reference for the graph."""
-        centred = np.sqrt(np.maximum(pooled, 0)) - self.mean
-        distance = self.residual * (centred**2).sum(axis=1) + (centred @ self.directions) ** 2 @ self.weights
-        return np.asarray(np.maximum(distance, centred @ self.probe + self.probe_bias), np.float32)
-
-
-def load_outliers(run: Path) -> Outliers | None:
-    """Read `outliers.npz` of a run folder; None where the recipe has no score.
-
-    Raises:
-        LesionEdgeError: it is damaged.
-    """
-    path = run / FILE_NAME
-    if not path.exists():
-        return None
-    try:
-        with np.load(path) as saved:
-            arrays = {field.name: saved[field.name] for field in fields(Outliers) if field.name != "layer"}
-            found = Outliers(**arrays, layer=str(saved["layer"]) if "layer" in saved else DEFAULT_LAYER)
-        channels, directions = found.directions.shape
-    except Exception as error:  # NumPy raises many types on a file that is no archive
-        raise LesionEdgeError(f"{path} is damaged: {error!r}") from None
-    shapes = [value.shape for value in arrays.values()]
-    if shapes != [(channels,), (channels, directions), (directions,), (), (channels,), ()]:
-        raise LesionEdgeError(f"{path} is damaged: its arrays have the shapes {shapes}")
-    return found
-
-
-def append_score(graph: Any, outliers: Outliers) -> None:
+def append_score(graph: Any, score: OutlierScore) -> None:
     """Add the output `outlier`, float32 (N,), to the `onnx.ModelProto` of `lesion_export.convert`, in place.
 
     Raises:
@@ -87,16 +35,16 @@ def append_score(graph: Any, outliers: Outliers) -> None:
     """
     from onnx import TensorProto, helper, numpy_helper
 
-    feature_map = _output_of(graph, outliers.layer)
+    feature_map = _output_of(graph, score.layer)
     constants = {
         # `lesion_export.quantization.equalize` scales the channels of the feature map; this undoes it.
-        CHANNELS: np.ones_like(outliers.mean),
-        "outlier_mean": outliers.mean,
-        "outlier_directions": outliers.directions,
-        "outlier_weights": outliers.weights[:, None],
-        "outlier_residual": outliers.residual,
-        "outlier_probe": outliers.probe[:, None],
-        "outlier_probe_bias": outliers.probe_bias,
+        CHANNELS: np.ones_like(score.mean),
+        "outlier_mean": score.mean,
+        "outlier_directions": score.directions,
+        "outlier_weights": score.weights[:, None],
+        "outlier_residual": score.residual,
+        "outlier_probe": score.probe[:, None],
+        "outlier_probe_bias": score.probe_bias,
         "outlier_row": np.array([1], np.int64),
         LIMIT: np.float32(1),
     }
@@ -155,4 +103,4 @@ def _output_of(graph: Any, layer: str) -> str:
     for node in graph.graph.node:
         if re.search(rf"(^|/){re.escape(layer)}(_\d+)?/Relu$", node.name):
             return str(node.output[0])
-    raise LesionEdgeError(f"the converted graph has no layer '{layer}', which {FILE_NAME} is about")
+    raise LesionEdgeError(f"the converted graph has no layer '{layer}', which the run's outlier score is about")

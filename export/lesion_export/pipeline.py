@@ -14,10 +14,11 @@ from lesion_export import gates
 from lesion_export.convert import convert, set_temperature
 from lesion_export.fp16 import to_half
 from lesion_export.operating_point import Outputs, decide_outputs, scores, threshold_table
-from lesion_export.outlier_graph import append_score, load_outliers, set_limit
+from lesion_export.outlier_graph import append_score, set_limit
 from lesion_export.quantization.int8 import make_int8
 from lesion_export.run_images import lesion_numbers, read_pixels
 from lesion_export.subgroups import score_subgroups
+from lesion_train.outlier_score import OutlierScore
 
 if TYPE_CHECKING:
     from lesion_export.gates import Gate
@@ -57,7 +58,7 @@ def build(source: Run, wanted: ExportOptions) -> ExportedVariants:
     model = source.load_model()
     say("converting to ONNX")
     graph = convert(model, positive)
-    outliers = load_outliers(source.folder)
+    outliers = OutlierScore.load(source.folder)
     if outliers is not None:
         append_score(graph, outliers)
     keras, *pooled = gates.keras_outputs(model, pixels, [] if outliers is None else [outliers.layer])

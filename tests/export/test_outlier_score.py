@@ -17,7 +17,7 @@ from lesion_edge.preprocess import load_pixels
 from lesion_edge.selftest import self_test
 from lesion_export import gates, outlier_graph
 from lesion_export.operating_point import Outputs
-from lesion_export.outlier_graph import Outliers, append_score, fit_limit, has_score, load_outliers, set_limit
+from lesion_export.outlier_graph import append_score, fit_limit, has_score, set_limit
 from lesion_export.quantization import calibrate, int8
 from lesion_export.quantization.calibration_cache import prepare
 from lesion_export.quantization.equalize import equalize
@@ -62,8 +62,8 @@ def pixels(scored_run: TrainedRun) -> NDArray[np.uint8]:
 @pytest.fixture(scope="module")
 def expected(scored_run: TrainedRun, trained_model: Any, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     """The score (N,) that NumPy computes from the features of Keras, before a limit is fitted."""
-    with np.load(scored_run.folder / outlier_graph.FILE_NAME) as saved:
-        reference = trained.Outliers(**{name: saved[name] for name in saved.files if name != "layer"})
+    reference = trained.OutlierScore.load(scored_run.folder)
+    assert reference is not None
     pooled, _ = trained.pool_and_predict(trained_model, pixels)
     return np.asarray(reference.score(pooled))
 
@@ -208,7 +208,7 @@ def test_manifest_card_and_self_test_speak_of_the_score(
     assert "out_of_distribution" not in (exported_bundle.folder / "MODEL_CARD.md").read_text(encoding="utf-8")
 
 
-ARRAYS = Outliers(
+ARRAYS = trained.OutlierScore(
     mean=np.ones(4, np.float32),
     directions=np.eye(4, 2, dtype=np.float32),
     weights=np.ones(2, np.float32),
@@ -219,54 +219,10 @@ ARRAYS = Outliers(
 )
 
 
-def saved(folder: Path, **changes: Any) -> Path:
-    arrays = {**vars(ARRAYS), **changes}
-    np.savez(
-        folder / outlier_graph.FILE_NAME, **{name: value for name, value in arrays.items() if value is not None}
-    )
-    return folder
-
-
-def test_run_without_the_file_has_no_score(tmp_path: Path) -> None:
-    assert load_outliers(tmp_path) is None
-
-
-@pytest.mark.parametrize(
-    ("written", "layer"),
-    [
-        pytest.param("conv3_block4_out", "conv3_block4_out", id="the layer that it names"),
-        pytest.param(None, "conv4_block6_out", id="a file that names none"),
-    ],
-)
-def test_arrays_are_read_as_they_were_written(tmp_path: Path, written: str | None, layer: str) -> None:
-    found = load_outliers(saved(tmp_path, layer=written))
-    assert found is not None
-    assert found.layer == layer
-    np.testing.assert_array_equal(found.directions, ARRAYS.directions)
-    pooled = np.array([[4, 0, 1, 9]], np.float32)  # roots less the mean: 1, -1, 0, 2
-    # Distance: 0.5 * 6 + 1 + 1; probe: 1 - 1 + 0 + 2 - 1.
-    assert found.score(pooled) == pytest.approx([5])
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        pytest.param({"probe": None}, id="an array is missing"),
-        pytest.param({"weights": np.ones(3, np.float32)}, id="arrays of different models"),
-        pytest.param({"directions": np.ones(4, np.float32)}, id="a row for a matrix"),
-        pytest.param({"mean": np.array([None] * 4)}, id="objects"),
-    ],
-)
-def test_damaged_file_is_refused_in_one_sentence(tmp_path: Path, changes: dict[str, Any]) -> None:
-    with pytest.raises(LesionEdgeError, match=r"outliers\.npz is damaged") as refusal:
-        load_outliers(saved(tmp_path, **changes))
-    assert "\n" not in str(refusal.value)
-
-
 def test_layer_that_the_model_lacks_is_refused(exported_bundle: ExportedBundle) -> None:
     graph = onnx.load(exported_bundle.folder / "fp32.onnx")
     with pytest.raises(LesionEdgeError, match="has no layer 'conv4_block7_out'"):
-        append_score(graph, Outliers(**{**vars(ARRAYS), "layer": "conv4_block7_out"}))
+        append_score(graph, trained.OutlierScore(**{**vars(ARRAYS), "layer": "conv4_block7_out"}))
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ def train(
     draw_plots(trained, figures, positive, output)
     trained.model.save(output / MODEL_NAME)
     if trained.outliers is not None:
-        trained.outliers.save(output / "outliers.npz")
+        trained.outliers.save(output / "outlier_score.npz")
     metadata = run_metadata(
         settings,
         trained.root,

@@ -1,4 +1,4 @@
-"""Knows lesions from other images by the network's own features, in one number per image.
+"""Out-of-distribution score from intermediate features, one number per image.
 
 Two questions about the mean of an inner feature map, because neither answers for both kinds of image:
 far from all lesions (a cat, a page of text)? Mahalanobis distance (Lee et al. 2018, arXiv:1807.03888), its small
@@ -8,11 +8,13 @@ discriminant against generated skin.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lesion_edge import atomic
+from lesion_edge.errors import LesionEdgeError
 from lesion_train.augment import augment
 from lesion_train.augmented_dataset import shrink
 from lesion_train.features import predict_batches
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+FILE_NAME = "outlier_score.npz"
 LAYER = "conv4_block6_out"
 """Early enough not to have forgotten what tells no lesions apart."""
 DIRECTIONS = 64
@@ -37,8 +40,8 @@ ACCEPTANCE_RATE = 0.9925
 
 
 @dataclass(frozen=True)
-class Outliers:
-    """What the score is computed from; a score above 1 is no lesion."""
+class OutlierScore:
+    """Fitted score: a larger number for what is less like a lesion, 1 being the limit of the fit."""
 
     mean: NDArray[np.float32]
     """(C,), of the square roots of lesions' features."""
@@ -51,9 +54,12 @@ class Outliers:
     probe: NDArray[np.float32]
     """(C,), towards skin without a lesion."""
     probe_bias: NDArray[np.float32]
+    """()."""
+    layer: str = LAYER
+    """Keras' name of the layer whose feature map is looked at."""
 
     def score(self, pooled: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Score of the mean of the feature map, (N, C) to (N,); 1 is the limit."""
+        """Score of the mean of the feature map, (N, C) to (N,)."""
         centred = np.sqrt(np.maximum(pooled, 0)) - self.mean
         distance = self.residual * (centred**2).sum(axis=1) + (centred @ self.directions) ** 2 @ self.weights
         return np.asarray(np.maximum(distance, centred @ self.probe + self.probe_bias), np.float32)
@@ -62,14 +68,37 @@ class Outliers:
         """Share of images that the score calls no lesion, 0 to 1."""
         return float((self.score(pooled) > 1).mean())
 
-    def save(self, file: Path) -> None:
-        """Write the arrays, and the layer they are about."""
-        np.savez(file, allow_pickle=False, layer=LAYER, **asdict(self))
+    def save(self, run: Path) -> None:
+        """Write `outlier_score.npz` of a run folder."""
+        with atomic.replacing(run / FILE_NAME) as stream:
+            np.savez(stream, allow_pickle=False, **asdict(self))
+
+    @classmethod
+    def load(cls, run: Path) -> OutlierScore | None:
+        """Read `outlier_score.npz` of a run folder; None where the recipe fits no score.
+
+        Raises:
+            LesionEdgeError: it is damaged.
+        """
+        path = run / FILE_NAME
+        if not path.exists():
+            return None
+        try:
+            with np.load(path) as saved:
+                arrays = {field.name: saved[field.name] for field in fields(cls) if field.name != "layer"}
+                loaded = cls(**arrays, layer=str(saved["layer"]))
+            channels, directions = loaded.directions.shape
+        except Exception as error:  # NumPy raises many types on a file that is no archive
+            raise LesionEdgeError(f"{path} is damaged: {error!r}") from None
+        shapes = [value.shape for value in arrays.values()]
+        if shapes != [(channels,), (channels, directions), (directions,), (), (channels,), ()]:
+            raise LesionEdgeError(f"{path} is damaged: its arrays have the shapes {shapes}")
+        return loaded
 
 
-def fit_outliers(
+def fit_outlier_score(
     model: Any, train: NDArray[np.uint8], validation: NDArray[np.float32], size: int, seed: int
-) -> Outliers:
+) -> OutlierScore:
     """Fit both questions on training images, and their limits on validation lesions.
 
     Args:
@@ -88,7 +117,7 @@ def fit_outliers(
 
 def fit_score(
     lesions: NDArray[np.float32], skin: NDArray[np.float32], validation: NDArray[np.float32]
-) -> Outliers:
+) -> OutlierScore:
     """Fit on pooled features, each (N, C): a normal distribution of lesions, its small directions alike.
 
     The probe is the linear discriminant between lesions and skin under that distribution's covariance.
@@ -111,8 +140,14 @@ def fit_score(
     far = np.quantile(distance, ACCEPTANCE_RATE)
     typical, skinlike = np.quantile(centred @ probe, (0.5, ACCEPTANCE_RATE))
     span = skinlike - typical
-    arrays = (mean, directions, weights / far, residual / far, probe / span, -typical / span)
-    return Outliers(*(np.asarray(array, np.float32) for array in arrays))
+    return OutlierScore(
+        mean=np.asarray(mean, np.float32),
+        directions=np.asarray(directions, np.float32),
+        weights=np.asarray(weights / far, np.float32),
+        residual=np.asarray(residual / far, np.float32),
+        probe=np.asarray(probe / span, np.float32),
+        probe_bias=np.asarray(-typical / span, np.float32),
+    )
 
 
 def pool_and_predict(model: Any, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -33,7 +33,7 @@ from lesion_train.run import TrainConfig, data_digest
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from lesion_train.outlier_score import Outliers
+    from lesion_train.outlier_score import OutlierScore
 
 EPOCHS = 2
 LEARNING_RATE = 0.001
@@ -63,7 +63,7 @@ class TrainingResult:
     """Files that could not be used, each with its reason."""
     seconds: dict[str, float] = field(default_factory=dict)
     """How long each step took."""
-    outliers: Outliers | None = None
+    outliers: OutlierScore | None = None
     """What tells lesions from other images, where the recipe fits it."""
 
 

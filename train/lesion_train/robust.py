@@ -26,7 +26,7 @@ from lesion_train.model import (
     unfold_norms,
     unfreeze_final_layers,
 )
-from lesion_train.outlier_score import fit_outliers, pool_and_predict
+from lesion_train.outlier_score import fit_outlier_score, pool_and_predict
 from lesion_train.paper import (
     HIDDEN_UNITS,
     SETTLING_IMAGES,
@@ -132,7 +132,7 @@ def train_robust(settings: TrainConfig, work: Path) -> TrainingResult:
         correct_class_prior(finished, labels["train"], weights)
         features, probabilities = pool_and_predict(finished, parts["validation"].pixels)
     with timed(seconds, "outliers"):
-        outliers = fit_outliers(finished, parts["train"].pixels, features, settings.image_size, settings.seed)
+        outliers = fit_outlier_score(finished, parts["train"].pixels, features, settings.image_size, settings.seed)
     judged = {"validation": probabilities}
     return TrainingResult(
         finished, names, positive_class, dataset.root, parts, judged, progress.history, left_out, seconds, outliers
