@@ -7,7 +7,7 @@ DEMO := demo
 MODEL := runs/model
 SHIPPED := edge_runtime/lesion_edge/bundle
 WEIGHTS ?= imagenet
-LICENSE := HAM10000 and the parts of fanconic that come from it: CC BY-NC 4.0 (non-commercial); ISIC archive (UDA, MSK): CC0
+DATA_LICENSE := $(file < models/robust/DATA_LICENSE)
 
 .PHONY: demo model test test-portability check bench wheel clean
 
@@ -36,8 +36,8 @@ demo: $(READY)  ## generate images, train, export to int8, classify a folder the
 model: $(READY)  ## DATA=…/lesions.csv [WEIGHTS=FILE]: train the model that ships, export it, put it into the package
 	$(if $(DATA),,$(error make model DATA=…/lesions.csv WEIGHTS=…: which images?))
 	$(BIN)/lesion-train $(DATA) --output $(MODEL)/run --recipe robust --validation-split 0.15 --weights $(WEIGHTS) \
-	  --data-license "$(LICENSE)" $(if $(wildcard $(MODEL)/run),--resume)
-	$(BIN)/lesion-export $(MODEL)/run --output $(MODEL)/bundle --quantize --card-notes docs/model_notes.md
+	  --data-license "$(DATA_LICENSE)" $(if $(wildcard $(MODEL)/run),--resume)
+	$(BIN)/lesion-export $(MODEL)/run --output $(MODEL)/bundle --quantize --card-notes models/robust/card_notes.md
 	$(BIN)/python -m lesion_export.ship $(MODEL)/bundle --output $(SHIPPED)
 
 test: $(READY)
