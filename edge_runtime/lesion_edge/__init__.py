@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from lesion_edge.classifier import Prediction as Prediction
     from lesion_edge.errors import LesionEdgeError as LesionEdgeError
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["Classifier", "LesionEdgeError", "Prediction", "__version__"]
 
 
