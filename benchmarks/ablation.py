@@ -20,7 +20,7 @@ from PIL import Image
 
 from lesion_edge import metrics
 from lesion_edge.preprocess import load_pixels
-from lesion_train import augment, augmented_dataset, paper, robust
+from lesion_train import augment, augmented_dataset, recipe, robust
 from lesion_train.features import predict_batches
 from lesion_train.run import TrainConfig
 
@@ -122,7 +122,7 @@ def compare(arguments: argparse.Namespace, folder: Path) -> None:
         None,
     )
     # The images are the same for all: decoded once.
-    decoded = paper.resize_images(paper.load_split(settings)[0], settings, folder, robust.CACHED_SIZE)
+    decoded = recipe.resize_images(recipe.load_split(settings)[0], settings, folder, robust.CACHED_SIZE)
     short: list[tuple[Any, str, Any]] = [
         (robust, "SAMPLES_PER_EPOCH", arguments.views),
         (robust, "TRAIN_SIZE_RATIO", 1),

@@ -12,7 +12,7 @@ import pytest
 from lesion_edge import metrics
 from lesion_train import fit, robust
 from lesion_train.augmented_dataset import AugmentedDataset, shrink
-from lesion_train.paper import TrainingResult
+from lesion_train.recipe import TrainingResult
 from lesion_train.run import TrainConfig
 
 keras = pytest.importorskip("keras")

@@ -11,7 +11,7 @@ from lesion_edge import metrics
 from lesion_train import plots
 
 if TYPE_CHECKING:
-    from lesion_train.paper import TrainingResult
+    from lesion_train.recipe import TrainingResult
 
 WORST_MISTAKES = 24
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lesion_edge.console import progress_bar
-from lesion_train.storage import disk_array
+from lesion_train.image_cache import disk_array
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

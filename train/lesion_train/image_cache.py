@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,7 +15,6 @@ from lesion_edge.console import progress_bar
 from lesion_edge.cpu import available_cpus
 from lesion_edge.errors import ImageError
 from lesion_edge.preprocess import load_pixels
-from lesion_train.storage import disk_array
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,3 +65,22 @@ def decode(root: Path, samples: Sequence[Sample], image_size: int, resize: Resiz
                 kept.append(sample)
             advance(1)
     return ImageCache(kept, pixels[: len(kept)], digests, unusable)
+
+
+def disk_array(path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> Any:
+    """Create a memory-mapped `.npy` file with all its space taken.
+
+    A disk that fills up later would end the process with a bus error, in the middle of writing.
+
+    Raises:
+        OSError: the disk has not that much room; the file is removed.
+    """
+    try:
+        array = np.lib.format.open_memmap(path, "w+", dtype, shape)
+        if hasattr(os, "posix_fallocate"):
+            with path.open("r+b") as stream:
+                os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise OSError(error.errno, os.strerror(error.errno or 0), str(path)) from None
+    return array

@@ -5,21 +5,12 @@ Hussain, Zia, Haider: "Deep Learning-Based Classification of Skin Lesions Using 
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lesion_edge.console import say
-from lesion_edge.errors import LesionEdgeError
-from lesion_train.dataset import Dataset, choose_positive, load_dataset
 from lesion_train.features import cached_features, predict_batches
 from lesion_train.fit import Checkpoint, Examples, Stage, fit_stage
-from lesion_train.image_cache import ImageCache, decode
 from lesion_train.model import (
     build_model,
     feature_extractor,
@@ -28,12 +19,13 @@ from lesion_train.model import (
     submodel_after,
     unfreeze_final_layers,
 )
+from lesion_train.recipe import TrainingResult, load_split, name_left_out, resize_images, timed
 from lesion_train.run import TrainConfig, data_digest
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from pathlib import Path
 
-    from lesion_train.outlier_score import OutlierScore
+    from lesion_train.image_cache import ImageCache
 
 EPOCHS = 2
 LEARNING_RATE = 0.001
@@ -43,28 +35,6 @@ SETTLING_IMAGES = 128
 LAST_FROZEN_LAYER = "conv5_block2_out"
 FIRST_UNFROZEN_LAYER = "conv5_block3_1_conv"
 """The paper unfreezes "the final few" layers: here the last of the sixteen residual blocks."""
-
-
-@dataclass(frozen=True)
-class TrainingResult:
-    """A trained model with all that is needed to judge and describe it."""
-
-    model: Any
-    """Keras: float32 (N, S, S, 3) RGB to probabilities (N, K)."""
-    class_names: tuple[str, ...]
-    positive_class: str
-    root: Path
-    parts: dict[str, ImageCache]
-    """`train` and `validation`."""
-    probabilities: dict[str, NDArray[np.float32]]
-    """(N, K) per part, by the finished model."""
-    history: list[dict[str, Any]]
-    left_out: list[str]
-    """Files that could not be used, each with its reason."""
-    seconds: dict[str, float] = field(default_factory=dict)
-    """How long each step took."""
-    outliers: OutlierScore | None = None
-    """What tells lesions from other images, where the recipe fits it."""
 
 
 def train_paper(settings: TrainConfig, work: Path) -> TrainingResult:
@@ -114,44 +84,6 @@ def train_paper(settings: TrainConfig, work: Path) -> TrainingResult:
     )
 
 
-def load_split(settings: TrainConfig) -> tuple[Dataset, str]:
-    """Read DATA and name the class to detect.
-
-    Raises:
-        LesionEdgeError: the data cannot be used.
-    """
-    dataset = load_dataset(Path(settings.data), settings.validation_split, settings.seed)
-    return dataset, choose_positive(dataset.class_names, settings.positive_class)
-
-
-def name_left_out(dataset: Dataset, parts: dict[str, ImageCache]) -> list[str]:
-    """Say and give why files of the data are in no part."""
-    left_out = dataset.left_out + [reason for part in parts.values() for reason in part.unusable]
-    for reason in left_out:
-        say(f"left out: {reason}")
-    return left_out
-
-
-def resize_images(
-    dataset: Dataset, settings: TrainConfig, work: Path, train_size: int | None = None
-) -> dict[str, ImageCache]:
-    """Decode both parts of the split at the size of the network, or the training part at another.
-
-    Raises:
-        LesionEdgeError: no image of some class is left.
-    """
-    parts = {}
-    for name, samples in (("train", dataset.train), ("validation", dataset.validation)):
-        size = train_size if name == "train" and train_size else settings.image_size
-        part = decode(dataset.root, samples, size, settings.resize, work / f"{name}-pixels.npy")
-        usable = {sample.label for sample in part.samples}
-        for label, class_name in enumerate(dataset.class_names):
-            if label not in usable:
-                raise LesionEdgeError(f"no image of class '{class_name}' in the {name} part can be read")
-        parts[name] = part
-    return parts
-
-
 def compute_frozen_features(
     model: Any, settings: TrainConfig, parts: dict[str, ImageCache], work: Path
 ) -> tuple[dict[str, Examples], dict[str, Examples]]:
@@ -174,10 +106,3 @@ def compile_model(model: Any) -> Any:
 
     model.compile(keras.optimizers.Adam(LEARNING_RATE), "sparse_categorical_crossentropy", metrics=["accuracy"])
     return model
-
-
-@contextmanager
-def timed(seconds: dict[str, float], name: str) -> Iterator[None]:
-    start = time.perf_counter()
-    yield
-    seconds[name] = time.perf_counter() - start

@@ -27,15 +27,8 @@ from lesion_train.model import (
     unfreeze_final_layers,
 )
 from lesion_train.outlier_score import fit_outlier_score, pool_and_predict
-from lesion_train.paper import (
-    HIDDEN_UNITS,
-    SETTLING_IMAGES,
-    TrainingResult,
-    load_split,
-    name_left_out,
-    resize_images,
-    timed,
-)
+from lesion_train.paper import HIDDEN_UNITS, SETTLING_IMAGES
+from lesion_train.recipe import TrainingResult, load_split, name_left_out, resize_images, timed
 from lesion_train.run import TrainConfig, data_digest
 from lesion_train.sampling import sampling_weights
 

@@ -1,4 +1,4 @@
-"""Arrays on disk."""
+"""The cache of decoded images takes its space on disk at once, or says that there is none."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lesion_train.storage import disk_array
+from lesion_train.image_cache import disk_array
 
 
 def test_array_is_on_disk_with_all_its_space(tmp_path: Path) -> None:
