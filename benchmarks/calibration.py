@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from lesion_edge import metrics
-from lesion_export import gates
+from lesion_export import onnx_graph
 from lesion_export.convert import convert
 from lesion_export.quantization import calibrate
 from lesion_export.quantization.calibration_cache import prepare
@@ -32,14 +32,14 @@ def main() -> None:
     prepared = prepare(graph, range_pixels(source), SEED, source.folder)
     pixels = read_pixels(source, source.validation)
     truth = np.array([example.label for example in source.validation]) == positive
-    wanted = gates.graph_logits(graph, pixels, "fp32")
+    wanted = onnx_graph.graph_logits(graph, pixels, "fp32")
     print(f"| method, {len(pixels)} validation images | mean Δlogit | ROC AUC | flips |\n|---|---|---|---|")
     for name in ("fp32", *calibrate.METHODS):
         logits = wanted
         if name != "fp32":
             ranges = calibrate.ranges_by(name, prepared.histograms)
             quantized = quantize(prepared.rounded.graph, ranges, prepared.rounded.scales)
-            logits = gates.graph_logits(quantized, pixels, name)
+            logits = onnx_graph.graph_logits(quantized, pixels, name)
         others = np.delete(logits, positive, axis=1).max(axis=1)
         flips = int((logits.argmax(axis=1) != wanted.argmax(axis=1)).sum())
         auc = metrics.roc_auc(truth, logits[:, positive] - others)

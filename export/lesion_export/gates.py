@@ -9,13 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lesion_edge import metrics
-from lesion_edge.console import progress_bar
-from lesion_edge.cpu import available_cpus
 from lesion_edge.session import open_session
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
     from lesion_export.operating_point import Outputs
@@ -48,44 +44,6 @@ class Gate:
     def passed(self) -> bool:
         """False also where the figure is not a number."""
         return bool(self.value <= self.limit)
-
-
-def keras_outputs(model: Any, pixels: NDArray[np.uint8], layers: Sequence[str] = ()) -> list[NDArray[np.float32]]:
-    """Logits (N, K) of the Keras model, the reference for everything else.
-
-    Args:
-        layers: names of layers of the base, each for the mean (N, C) over its feature map behind the logits.
-    """
-    import keras
-    from keras.applications import resnet50
-
-    base = model.get_layer("resnet50")
-    inner = keras.Model(base.input, [base.output, *(base.get_layer(name).output for name in layers)])
-    image = keras.Input(base.input.shape[1:])
-    x, *maps = keras.tree.flatten(inner(resnet50.preprocess_input(image), training=False))
-    for name in ("flatten", "hidden", "logits"):
-        x = model.get_layer(name)(x)
-    outputs = keras.Model(
-        image, [x, *(keras.layers.GlobalAveragePooling2D()(feature_map) for feature_map in maps)]
-    )
-    with progress_bar("Keras", len(pixels)) as advance:
-        return _in_batches(
-            lambda batch: keras.tree.flatten(outputs.predict_on_batch(batch.astype(np.float32))), pixels, advance
-        )
-
-
-def graph_outputs(
-    graph: Any, pixels: NDArray[np.uint8], name: str, outputs: Sequence[str]
-) -> list[NDArray[np.float32]]:
-    """Some outputs (N, …) of an `onnx.ModelProto` in ONNX Runtime on the CPU."""
-    session = open_session(graph.SerializeToString(), threads=available_cpus())
-    with progress_bar(name, len(pixels)) as advance:
-        return _in_batches(lambda batch: session.run(outputs, {"image": batch}), pixels, advance)
-
-
-def graph_logits(graph: Any, pixels: NDArray[np.uint8], name: str) -> NDArray[np.float32]:
-    """Logits (N, K) of an `onnx.ModelProto` in ONNX Runtime on the CPU."""
-    return graph_outputs(graph, pixels, name, ["logits"])[0]
 
 
 def logit_agreement(reference: NDArray[np.float32], logits: NDArray[np.float32]) -> dict[str, float]:
@@ -187,13 +145,3 @@ def table(gates: list[Gate]) -> str:
         for g in gates
     ]
     return "\n".join(lines)
-
-
-def _in_batches(
-    function: Any, pixels: NDArray[np.uint8], advance: Any, size: int = 8
-) -> list[NDArray[np.float32]]:
-    results = []
-    for start in range(0, len(pixels), size):
-        results.append(function(pixels[start : start + size]))
-        advance(len(results[-1][0]))
-    return [np.concatenate(parts) for parts in zip(*results, strict=True)]

@@ -10,7 +10,7 @@ import numpy as np
 from lesion_edge.console import say
 from lesion_edge.selftest import TOLERANCES, golden_pixels
 from lesion_edge.session import open_session
-from lesion_export import gates
+from lesion_export import gates, onnx_graph, run_images
 from lesion_export.convert import convert, set_temperature
 from lesion_export.fp16 import to_half
 from lesion_export.operating_point import Outputs, decide_outputs, scores, threshold_table
@@ -61,12 +61,12 @@ def build(source: Run, wanted: ExportOptions) -> ExportedVariants:
     outliers = OutlierScore.load(source.folder)
     if outliers is not None:
         append_score(graph, outliers)
-    keras, *pooled = gates.keras_outputs(model, pixels, [] if outliers is None else [outliers.layer])
+    keras, *pooled = run_images.keras_outputs(model, pixels, [] if outliers is None else [outliers.layer])
     names = ["logits"] if outliers is None else ["logits", "outlier"]
     built = ExportedVariants()
 
     def decide(variant: Any, name: str) -> Outputs:
-        logits, *scored = gates.graph_outputs(variant, pixels, name, names)
+        logits, *scored = onnx_graph.graph_outputs(variant, pixels, name, names)
         return decide_outputs(logits, truth, positive, wanted.threshold_method, wanted.target_sensitivity, *scored)
 
     def compare(outputs: Outputs, name: str) -> list[Gate]:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lesion_edge.console import progress_bar
 from lesion_edge.errors import LesionEdgeError
 from lesion_edge.preprocess import load_pixels
+from lesion_export.onnx_graph import in_batches
 
 if TYPE_CHECKING:
     from lesion_train.run import Run, Sample
@@ -43,3 +46,27 @@ def read_pixels(run: Run, samples: list[Sample]) -> NDArray[np.uint8]:
             raise LesionEdgeError(f"{path} has changed since the training")
         pixels[index] = load_pixels(content, run.image_size, run.resize)
     return pixels
+
+
+def keras_outputs(model: Any, pixels: NDArray[np.uint8], layers: Sequence[str] = ()) -> list[NDArray[np.float32]]:
+    """Logits (N, K) of the Keras model, the reference for everything else.
+
+    Args:
+        layers: names of layers of the base, each for the mean (N, C) over its feature map behind the logits.
+    """
+    import keras
+    from keras.applications import resnet50
+
+    base = model.get_layer("resnet50")
+    inner = keras.Model(base.input, [base.output, *(base.get_layer(name).output for name in layers)])
+    image = keras.Input(base.input.shape[1:])
+    x, *maps = keras.tree.flatten(inner(resnet50.preprocess_input(image), training=False))
+    for name in ("flatten", "hidden", "logits"):
+        x = model.get_layer(name)(x)
+    outputs = keras.Model(
+        image, [x, *(keras.layers.GlobalAveragePooling2D()(feature_map) for feature_map in maps)]
+    )
+    with progress_bar("Keras", len(pixels)) as advance:
+        return in_batches(
+            lambda batch: keras.tree.flatten(outputs.predict_on_batch(batch.astype(np.float32))), pixels, advance
+        )

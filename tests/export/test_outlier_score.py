@@ -15,7 +15,7 @@ from lesion_edge import Classifier, LesionEdgeError
 from lesion_edge.manifest import load_manifest
 from lesion_edge.preprocess import load_pixels
 from lesion_edge.selftest import self_test
-from lesion_export import gates, outlier_graph
+from lesion_export import gates, onnx_graph, outlier_graph
 from lesion_export.operating_point import Outputs
 from lesion_export.outlier_graph import append_score, fit_limit, has_score, set_limit
 from lesion_export.quantization import calibrate, int8
@@ -78,7 +78,7 @@ def others() -> list[NDArray[np.uint8]]:
 
 
 def scores(graph: Any, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    return gates.graph_outputs(graph, pixels, "score", ["outlier"])[0]
+    return onnx_graph.graph_outputs(graph, pixels, "score", ["outlier"])[0]
 
 
 def assert_close(
@@ -121,7 +121,8 @@ def test_score_changes_no_other_output(
     assert (has_score(graphs[variant]), has_score(without)) == (True, False)
     names = ["logits", "probabilities", "cam"]
     for one, other in zip(
-        *(gates.graph_outputs(graph, pixels, variant, names) for graph in (graphs[variant], without)), strict=True
+        *(onnx_graph.graph_outputs(graph, pixels, variant, names) for graph in (graphs[variant], without)),
+        strict=True,
     ):
         np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance)
 

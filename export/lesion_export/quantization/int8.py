@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lesion_edge.console import say
-from lesion_export.gates import graph_logits, time_ratio
+from lesion_export.gates import time_ratio
+from lesion_export.onnx_graph import graph_logits
 from lesion_export.quantization import calibrate
 from lesion_export.quantization.calibration_cache import prepare
 from lesion_export.quantization.float_fallback import noisiest_first, residual_blocks
