@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lesion_edge import metrics
 from lesion_edge.classifier import apply_threshold
 from lesion_edge.intervals import bootstrap_interval
 from lesion_export.outlier_graph import fit_limit
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    pass
 
 TARGET_SENSITIVITY = 0.95
 SMALLEST_BETA, LARGEST_BETA = 0.02, 20.0
@@ -194,39 +193,3 @@ def decide_outputs(
         threshold = METHODS[method](truth == positive, softmax(logits / temperature)[:, positive], target)
     limit = None if outliers is None else fit_limit(outliers)
     return Outputs(logits, temperature, threshold, positive, outliers, limit)
-
-
-def scores(
-    outputs: Outputs,
-    truth: NDArray[np.int64],
-    class_names: Sequence[str],
-    lesions: NDArray[np.int64] | None = None,
-) -> dict[str, Any]:
-    """Metrics at the threshold on the validation images, overall and per class, with 95 % intervals.
-
-    Returns:
-        What `lesion_edge.metrics.evaluate` gives, `intervals` of its rates, and `classes`: per class name its
-        images, recall and precision with their intervals.
-    """
-    probabilities, labels = outputs.probabilities, outputs.labels
-    positive = class_names[outputs.positive]
-
-    def part(index: NDArray[np.int64]) -> dict[str, Any]:
-        return metrics.evaluate(truth[index], probabilities[index], labels[index], class_names, positive)
-
-    classes = {}
-    for label, name in enumerate(class_names):
-        hit = (truth == label) & (labels == label)
-        entry: dict[str, Any] = {"images": int((truth == label).sum())}
-        for rate, among in (("recall", truth == label), ("precision", labels == label)):
-            entry[rate] = float(hit[among].mean()) if among.any() else None
-            entry[f"{rate}_interval"] = bootstrap_interval(partial(_share, among, hit), truth, lesions)
-        classes[name] = entry
-    rates = ("accuracy", "sensitivity", "specificity", "roc_auc", "ece")
-    resampled = bootstrap_interval(lambda index: [part(index)[name] for name in rates], truth, lesions)
-    intervals = dict(zip(rates, resampled, strict=True)) if resampled else dict.fromkeys(rates)
-    return {**part(np.arange(len(truth))), "intervals": intervals, "classes": classes}
-
-
-def _share(among: NDArray[np.bool_], hit: NDArray[np.bool_], index: NDArray[np.int64]) -> float:
-    return float(hit[index][among[index]].mean()) if among[index].any() else float("nan")

@@ -13,10 +13,11 @@ from lesion_edge.session import open_session
 from lesion_export import gates, onnx_graph, run_images
 from lesion_export.convert import convert, set_temperature
 from lesion_export.fp16 import to_half
-from lesion_export.operating_point import Outputs, decide_outputs, scores, threshold_table
+from lesion_export.operating_point import Outputs, decide_outputs, threshold_table
 from lesion_export.outlier_graph import append_score, set_limit
 from lesion_export.quantization.int8 import make_int8
 from lesion_export.run_images import lesion_numbers, read_pixels
+from lesion_export.scores import scores
 from lesion_export.subgroups import score_subgroups
 from lesion_train.outlier_score import OutlierScore
 

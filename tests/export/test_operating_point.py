@@ -12,12 +12,12 @@ from lesion_export.operating_point import (
     METHODS,
     decide_outputs,
     fit_temperature,
-    scores,
     softmax,
     threshold_for_balanced_accuracy,
     threshold_for_sensitivity,
     threshold_table,
 )
+from lesion_export.scores import scores
 
 
 @pytest.fixture

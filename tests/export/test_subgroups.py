@@ -12,8 +12,9 @@ from lesion_edge.intervals import bootstrap_interval
 from lesion_edge.manifest import Manifest
 from lesion_export.bundle import make_variant
 from lesion_export.model_card import model_card
-from lesion_export.operating_point import Outputs, scores
+from lesion_export.operating_point import Outputs
 from lesion_export.run_images import lesion_numbers
+from lesion_export.scores import scores
 from lesion_export.subgroups import score_subgroups
 from lesion_train.run import Sample
 
