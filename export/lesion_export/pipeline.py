@@ -17,8 +17,7 @@ from lesion_export.operating_point import Outputs, decide_outputs, threshold_tab
 from lesion_export.outlier_graph import append_score, set_limit
 from lesion_export.quantization.int8 import make_int8
 from lesion_export.run_images import lesion_numbers, read_pixels
-from lesion_export.scores import scores
-from lesion_export.subgroups import score_subgroups
+from lesion_export.scores import score_subgroups, scores
 from lesion_train.outlier_score import OutlierScore
 
 if TYPE_CHECKING:

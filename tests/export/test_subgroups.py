@@ -14,8 +14,7 @@ from lesion_export.bundle import make_variant
 from lesion_export.model_card import model_card
 from lesion_export.operating_point import Outputs
 from lesion_export.run_images import lesion_numbers
-from lesion_export.scores import scores
-from lesion_export.subgroups import score_subgroups
+from lesion_export.scores import score_subgroups, scores
 from lesion_train.run import Sample
 
 # diagnosis, source, lesion, is malignant, probability in float, in int8; the threshold is 0.5.
