@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lesion_edge.intervals import SMALLEST_CLASS
-from lesion_export.subgroup_tables import subgroup_section
 
 if TYPE_CHECKING:
     from lesion_edge.manifest import Manifest, Variant
@@ -59,7 +58,7 @@ Per class, `{main}`:
 |---|---|---|---|
 {chr(10).join(_class_row(name, entry) for name, entry in manifest.variants[main].metrics["classes"].items())}
 
-{subgroup_section(manifest.variants, manifest.positive_class)}## Variants
+{_subgroup_section(manifest.variants, manifest.positive_class)}## Variants
 
 | variant | file | MiB | temperature | threshold | chosen for |
 |---|---|---|---|---|---|
@@ -152,3 +151,88 @@ def _int8_notes(manifest: Manifest) -> str:
 def _cell(value: float | None, interval: list[float] | None = None) -> str:
     text = "–" if value is None else f"{value:.4f}"
     return text if interval is None else f"{text} [{interval[0]:.4f}, {interval[1]:.4f}]"
+
+
+def _subgroup_section(variants: dict[str, Variant], positive: str) -> str:
+    """What the first variant gets wrong, and what the smaller variants change; empty without subgroups.
+
+    Args:
+        variants: of the manifest, with fp32.
+        positive: the class to detect.
+    """
+    main = next(iter(variants))
+    groups = variants[main].metrics["subgroups"]
+    if not groups:
+        return ""
+    tables = "\n\n".join(_subgroup_scores(column, values) for column, values in groups.items())
+    return f"""## Where it fails
+
+`{main}` at its threshold, on the validation images. Missed are those of class {positive} that are not called so,
+false alarms the others that are. A diagnosis of one class has its ROC AUC against all images of the other. In
+brackets: 95 % intervals (Wilson; Newcombe for ROC AUC) that count lesions, as if the images of one always had one
+answer.
+
+{tables}
+
+{_differences(variants)}"""
+
+
+def _subgroup_scores(column: str, values: dict[str, Any]) -> str:
+    lines = [
+        f"| {column} | images | lesions | sensitivity | missed | specificity | false alarms | ROC AUC | ECE |",
+        f"|{'---|' * 9}",
+    ]
+    for value, entry in values.items():
+        cells = (
+            value,
+            str(entry["images"]),
+            str(entry["lesions"]),
+            _subgroup_cell(entry["sensitivity"], entry["sensitivity_interval"]),
+            _count(entry["missed"], entry["positives"]),
+            _subgroup_cell(entry["specificity"], entry["specificity_interval"]),
+            _count(entry["false_alarms"], entry["images"] - entry["positives"]),
+            _subgroup_cell(entry["roc_auc"], entry["roc_auc_interval"]),
+            _subgroup_cell(entry["ece"]),
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _differences(variants: dict[str, Variant]) -> str:
+    """Each smaller variant's figures less the float graph's, each at its own threshold."""
+    reference = variants["fp32"].metrics["subgroups"]
+    lines = ["| variant | images of | ROC AUC | sensitivity | specificity | label flips |", f"|{'---|' * 6}"]
+    for name, variant in variants.items():
+        if name == "fp32":
+            continue
+        for column, values in variant.metrics["subgroups"].items():
+            for value, entry in values.items():
+                before = reference[column][value]
+                cells = (
+                    name,
+                    value,
+                    *(
+                        _difference(entry[rate], before[rate])
+                        for rate in ("roc_auc", "sensitivity", "specificity")
+                    ),
+                    _count(entry["flipped"], entry["images"]),
+                )
+                lines.append(f"| {' | '.join(cells)} |")
+    if len(lines) == 2:
+        return ""
+    return f"What a smaller variant changes, as its figure less fp32's:\n\n{chr(10).join(lines)}\n\n"
+
+
+def _subgroup_cell(value: float | None, interval: list[float] | None = None) -> str:
+    text = "–" if value is None else f"{value:.3f}"
+    return text if interval is None else f"{text} [{interval[0]:.3f}, {interval[1]:.3f}]"
+
+
+def _count(part: int, whole: int) -> str:
+    return f"{part} of {whole}" if whole else "–"
+
+
+def _difference(value: float | None, reference: float | None) -> str:
+    if value is None or reference is None:
+        return "–"
+    return f"{round(value - reference, 3) + 0.0:+.3f}"  # which has no -0.000
