@@ -1,4 +1,4 @@
-"""Classifies images with a bundle: a stream in, a stream out, in the same order."""
+"""Classification of images with a bundle: a stream in, a stream out, in the same order."""
 
 from __future__ import annotations
 
@@ -22,22 +22,21 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SHIPPED_BUNDLE = Path(__file__).parent / "bundle"
-"""Where the bundle lies that is used when none is named."""
-
+"""Folder of the bundle that is used when none is named."""
 
 GPU_BATCH = 32
-"""Images per call of the network where it is not the CPU that runs it."""
+"""Images per call of the network on any device but the CPU."""
 
 OUTLIER_LIMIT = 1.0
-"""Outlier score above which an image gets no label; the graph's score is scaled to it."""
+"""Outlier score above which an image gets no label; the graph scales its score to it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """The answer for one image, or the reason why there is none."""
+    """Prediction for one image, or the reason why there is none."""
 
     path: str
-    """The image as it was given; empty for bytes, arrays and Pillow images."""
+    """Path of the image as the caller named it; empty for bytes, arrays and Pillow images."""
     label: str | None
     """Class name after the threshold; None on an error, and where the image is `out_of_distribution`."""
     confidence: float | None
@@ -60,14 +59,16 @@ class Prediction:
         return "out_of_distribution" if self.label is None else "ok"
 
 
-def apply_threshold(probabilities: NDArray[Any], threshold: float | None, positive: int) -> NDArray[np.int64]:
-    """Turn probabilities into class indices; the one rule, for training, export and device.
+def apply_threshold(
+    probabilities: NDArray[Any], threshold: float | None, positive_index: int
+) -> NDArray[np.int64]:
+    """Class indices (N,) of probabilities (N, K); the one rule, for training, export and device.
 
     Args:
         probabilities: (N, K).
         threshold: from this probability on, the positive class is the answer; below it the most probable of
             the others. None: the most probable class.
-        positive: index of the positive class.
+        positive_index: index of the positive class.
 
     Returns:
         (N,) class indices.
@@ -75,13 +76,13 @@ def apply_threshold(probabilities: NDArray[Any], threshold: float | None, positi
     if threshold is None:
         return np.asarray(probabilities.argmax(axis=1))
     others = np.array(probabilities, float)
-    others[:, positive] = -1.0
-    called = probabilities[:, positive] >= threshold
-    return np.where(called, positive, others.argmax(axis=1)).astype(np.int64)
+    others[:, positive_index] = -1.0
+    predicted_positive = probabilities[:, positive_index] >= threshold
+    return np.where(predicted_positive, positive_index, others.argmax(axis=1)).astype(np.int64)
 
 
 class Classifier:
-    """A loaded bundle. Safe to share between threads, and picklable (it is loaded again where it arrives).
+    """Loaded bundle. Safe to share between threads, and picklable (it is loaded again where it arrives).
 
     >>> from lesion_edge import Classifier
     >>> for prediction in Classifier.load("bundle").predict(["a.jpg", "b.png"]):  # doctest: +SKIP
@@ -104,7 +105,7 @@ class Classifier:
         self.manifest: Manifest = load_manifest(Path(bundle))
         self.threads = threads or available_cpus()
         self.fallback: str | None = None
-        """Why `auto` did not get the device that is there, or None."""
+        """Reason why `auto` did not take the device that ONNX Runtime lists, or None."""
         self.device = choose_device(device)
         try:
             self._open(Path(bundle), variant)
@@ -118,8 +119,8 @@ class Classifier:
     def _open(self, bundle: Path, variant: str | None) -> None:
         self.variant = variant or _preferred_variant(self.manifest, self.device)
         if self.variant not in self.manifest.variants:
-            have = ", ".join(self.manifest.variants)
-            raise LesionEdgeError(f"{bundle} has no variant '{self.variant}', it has: {have}")
+            available = ", ".join(self.manifest.variants)
+            raise LesionEdgeError(f"{bundle} has no variant '{self.variant}', it has: {available}")
         content = read_variant(bundle, self.manifest.variants[self.variant])
         # One thread per call and several calls at once: no image waits for another's slowest layer.
         self._session = open_session(content, self.device, threads=1)
@@ -142,7 +143,7 @@ class Classifier:
         Args:
             bundle: its folder; None takes the one that ships inside lesion-edge.
             device: `auto`, or one of `lesion_edge.session.PROVIDERS`, which is then used or refused.
-            threads: images worked on at once; None takes the CPUs this process may use.
+            threads: images in work at once; None takes the CPUs this process may use.
             variant: `int8`, `fp16` or `fp32`; None takes what suits the device.
             threshold: 0 to 1, in place of the bundle's.
 

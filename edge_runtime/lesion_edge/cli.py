@@ -1,4 +1,4 @@
-"""`lesion-infer`: the command line.
+"""Command line of `lesion-infer`.
 
 It is argparse's, because Typer takes longer to load than the network to answer.
 """
@@ -34,25 +34,37 @@ class _Parser(argparse.ArgumentParser):
         raise LesionEdgeError(f"{message}; see {self.prog} --help")
 
 
-def parser() -> argparse.ArgumentParser:
-    """All options of the command."""
-    made = _Parser(
+def build_parser() -> argparse.ArgumentParser:
+    """Parser of all options of the command."""
+    parser = _Parser(
         "lesion-infer",
         usage="lesion-infer [OPTIONS] PATH...",
         description=DESCRIPTION,
         formatter_class=_Formatter,
         allow_abbrev=False,
     )
-    made.add_argument(
-        "paths", metavar="PATH", nargs="*", help="folders, images, or - for a list on standard input"
+    parser.add_argument(
+        "paths",
+        metavar="PATH",
+        nargs="*",
+        help="folders (searched recursively), image files, or - for a list on standard input",
     )
-    add = made.add_argument
+    add = parser.add_argument
     add("--model", type=Path, metavar="BUNDLE", help="bundle folder [default: the one that ships]")
     add("--output", type=Path, metavar="FILE", help="file for the predictions [default: standard output]")
     add("--format", choices=("csv", "jsonl"), default="csv", help="CSV or JSON Lines [default: csv]")
-    add("--device", choices=DEVICES, default="auto", help="where the network runs; a named one is used or refused")
-    add("--variant", choices=("int8", "fp16", "fp32"), help="graph of the bundle [default: what suits the device]")
-    add("--threads", type=_count, metavar="N", help="images at once [default: the CPUs it may use]")
+    add(
+        "--device",
+        choices=DEVICES,
+        default="auto",
+        help="device that runs the network; a named one is used or refused",
+    )
+    add(
+        "--variant",
+        choices=("int8", "fp16", "fp32"),
+        help="ONNX file of the bundle [default: what suits the device]",
+    )
+    add("--threads", type=_count, metavar="N", help="images in work at once [default: the CPUs it may use]")
     add(
         "--batch-size",
         type=_count,
@@ -63,26 +75,36 @@ def parser() -> argparse.ArgumentParser:
         "--threshold",
         type=_probability,
         metavar="T",
-        help="probability of the positive class [default: the bundle's]",
+        help="decision threshold on the probability of the positive class [default: the bundle's]",
     )
-    add("--evaluate", action="store_true", help="compare with the class-named parent folders")
-    add("--heatmaps", type=Path, metavar="DIR", help="folder for images of where the network looked")
-    add("--report", type=Path, metavar="FILE.html", help="one page with all images and their heat maps")
-    add("--resume", action="store_true", help="go on with an --output that was interrupted")
-    add("--watch", action="store_true", help="wait for new images, until Ctrl-C; goes on with --output")
-    add("--self-test", action="store_true", help="check that this device answers as the bundle was released")
-    add("--doctor", action="store_true", help="show what this device has, and check it")
+    add(
+        "--evaluate",
+        action="store_true",
+        help="metrics against the class-named parent folders, with confidence intervals",
+    )
+    add("--heatmaps", type=Path, metavar="DIR", help="folder for heat maps (Grad-CAM) over the images")
+    add("--report", type=Path, metavar="FILE.html", help="HTML page with all images and their heat maps")
+    add("--resume", action="store_true", help="complete an --output that was interrupted")
+    add(
+        "--watch", action="store_true", help="classify new images as they arrive, until Ctrl-C; completes --output"
+    )
+    add("--self-test", action="store_true", help="compare this device's logits with those recorded in the bundle")
+    add(
+        "--doctor",
+        action="store_true",
+        help="versions, providers and CPU features of this device, and the self-test",
+    )
     add("--version", action="version", version=f"lesion-edge {__version__}")
-    return made
+    return parser
 
 
 def infer() -> bool:
-    """Do what the command line says; True when every image could be used."""
-    given = sys.argv[1:]
+    """Run the command line; True when every image could be used."""
+    arguments = sys.argv[1:]
     # argparse takes options between the paths only where there is no --, behind which a path may begin with -.
-    end = given.index("--") if "--" in given else len(given)
-    options = vars(parser().parse_intermixed_args(given[:end]))
-    options["paths"] += given[end + 1 :]
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    options = vars(build_parser().parse_intermixed_args(arguments[:end]))
+    options["paths"] += arguments[end + 1 :]
     doctor, self_test = options.pop("doctor"), options.pop("self_test")
     if doctor:
         from lesion_edge.doctor import examine
@@ -97,21 +119,21 @@ def infer() -> bool:
 
 def _self_test(model: Path | None, device: str, variant: str | None) -> bool:
     from lesion_edge.classifier import Classifier
-    from lesion_edge.selftest import describe, self_test
+    from lesion_edge.selftest import format_result, self_test
 
     classifier = Classifier.load(model, device, variant=variant)
     outcome = self_test(classifier)
-    console.say(f"self-test of {describe(classifier, outcome)}")
+    console.say(f"self-test of {format_result(classifier, outcome)}")
     return outcome.passed
 
 
-def _within(convert: Callable[[str], float], text: str, low: float, high: float, what: str) -> float:
+def _within(convert: Callable[[str], float], text: str, low: float, high: float, expected: str) -> float:
     try:
         value = convert(text)
     except ValueError:
         value = float("nan")
     if not low <= value <= high:
-        raise argparse.ArgumentTypeError(f"'{text}' is not {what}")
+        raise argparse.ArgumentTypeError(f"'{text}' is not {expected}")
     return value
 
 

@@ -25,7 +25,7 @@ CANNOT_WRITE = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM),
     *(errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOENT),
 }
-"""What the system answers when a file cannot be written."""
+"""Error numbers of the system when a file cannot be written."""
 
 
 def run_command(name: str, function: Callable[..., None]) -> NoReturn:
@@ -63,26 +63,26 @@ def exit_codes(name: str) -> Iterator[None]:
         if error.errno not in CANNOT_WRITE:
             raise
         _drop_output()
-        where = f" {error.filename}" if error.filename else ""
-        _fail(name, f"cannot write{where}: {error.strerror}")
+        file = f" {error.filename}" if error.filename else ""
+        _fail(name, f"cannot write{file}: {error.strerror}")
 
 
 def say(text: str) -> None:
-    """Print a line for the person at the terminal, on standard error."""
+    """Print a line on standard error, for the person at the terminal."""
     print(text, file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
 def native_errors_dropped() -> Iterator[None]:
-    """Keep what a library's C++ code prints on standard error while it is imported from the terminal."""
-    kept = os.dup(2)
-    with open(os.devnull, "w") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
+    """Discard standard error of a library's C++ code while it is imported."""
+    saved = os.dup(2)
+    with open(os.devnull, "w") as null:
+        os.dup2(null.fileno(), 2)
     try:
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        os.dup2(saved, 2)
+        os.close(saved)
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""`lesion-infer --doctor`: what this device has, and whether a bundle gives the right answers on it."""
+"""Diagnosis of a device (`lesion-infer --doctor`): versions, providers, and the self-test of a bundle."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WHEELS = (
 
 
 def examine(bundle: Path | None, device: str, threads: int | None, variant: str | None) -> bool:
-    """Print what was found, one line each; True when everything is well."""
+    """Print the findings, one line each; True without a problem."""
     healthy = True
     for name, finding, good in _findings(bundle, device, threads, variant):
         print(f"{'' if good else 'PROBLEM '}{name}: {finding}", flush=True)
@@ -54,8 +54,8 @@ def _findings(
         from lesion_edge.session import PROVIDERS, import_onnxruntime
 
         runtime = import_onnxruntime()
-        here = [name for name, provider in PROVIDERS.items() if provider in runtime.get_available_providers()]
-        yield "ONNX Runtime", f"{runtime.__version__} with {', '.join(here)}", True
+        devices = [name for name, provider in PROVIDERS.items() if provider in runtime.get_available_providers()]
+        yield "ONNX Runtime", f"{runtime.__version__} with {', '.join(devices)}", True
         yield "CPUs for this process", str(available_cpus()), True
         from lesion_edge.classifier import SHIPPED_BUNDLE, Classifier
 
@@ -63,26 +63,26 @@ def _findings(
     except LesionEdgeError as error:
         yield "model", str(error), False
         return
-    which = f"the one that ships, {SHIPPED_BUNDLE}" if bundle is None else str(bundle)
-    yield "bundle", f"{which}, of run {classifier.manifest.provenance.get('run', 'unknown')}", True
+    location = f"the one that ships, {SHIPPED_BUNDLE}" if bundle is None else str(bundle)
+    yield "bundle", f"{location}, of run {classifier.manifest.provenance.get('run', 'unknown')}", True
     yield "model", f"{classifier.variant} on {classifier.device}, {classifier.threads} threads", True
     if classifier.fallback:
         yield "device", classifier.fallback, False
-    from lesion_edge.selftest import describe, self_test
+    from lesion_edge.selftest import format_result, self_test
 
     try:
         outcome = self_test(classifier)
-        yield "self-test", describe(classifier, outcome), outcome.passed
+        yield "self-test", format_result(classifier, outcome), outcome.passed
     except LesionEdgeError as error:
         yield "self-test", str(error), False
 
 
 def installed_wheels() -> list[str]:
-    """The distributions of ONNX Runtime that are installed, with their versions; more than one is a conflict."""
-    found = []
+    """Installed distributions of ONNX Runtime with their versions; more than one is a conflict."""
+    installed = []
     for name in WHEELS:
         try:
-            found.append(f"{name} {importlib.metadata.version(name)}")
+            installed.append(f"{name} {importlib.metadata.version(name)}")
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return installed

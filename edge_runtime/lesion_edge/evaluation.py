@@ -1,4 +1,4 @@
-"""Compares predictions with the folder each image lies in, and words the outcome for a person."""
+"""Metrics of a run against the class-named folders of its images (`--evaluate`)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Evaluation:
-    """Collects predictions whose image lies in a folder named after a class.
+    """Labels and predictions of images in class-named folders, and their metrics.
 
     An image that is `out_of_distribution` has probabilities and no label: it counts in the figures of
     probabilities (ROC AUC, ECE) and not in those of labels.
@@ -29,68 +29,72 @@ class Evaluation:
     def __init__(self, class_names: Sequence[str], positive_class: str) -> None:
         self.class_names = list(class_names)
         self.positive_class = positive_class
-        self.without_truth = 0
-        """Images whose parent folder is not called like a class."""
+        self.without_label = 0
+        """Number of images whose parent folder does not bear the name of a class."""
         # Arrays and not lists, for 100,000 images and more.
-        self._truth, self._predicted, self._probabilities = array("H"), array("H"), array("f")
+        self._labels, self._predicted, self._probabilities = array("H"), array("H"), array("f")
         self._no_label = len(self.class_names)  # among the indices of predicted classes
 
     def add(self, prediction: Prediction) -> None:
-        """Take in one prediction; an image that could not be used does not count."""
+        """Add one prediction; an image that could not be used does not count."""
         if prediction.error is not None:
             return
         folder = os.path.basename(os.path.dirname(os.path.abspath(prediction.path)))
         if folder not in self.class_names:
-            self.without_truth += 1
+            self.without_label += 1
             return
         label = self._no_label if prediction.label is None else self.class_names.index(prediction.label)
-        self._truth.append(self.class_names.index(folder))
+        self._labels.append(self.class_names.index(folder))
         self._predicted.append(label)
         self._probabilities.extend(prediction.probabilities[name] for name in self.class_names)
 
     def result(self) -> dict[str, Any]:
-        """Figures of `lesion_edge.metrics.evaluate`, and `out_of_distribution`: images (K,) without a label.
+        """Metrics of `lesion_edge.metrics.evaluate`, and `out_of_distribution`: images (K,) without a label.
 
         `images`, `confusion_matrix` and what follows from it are about the other images.
         """
-        truth, predicted = np.array(self._truth, np.int64), np.array(self._predicted, np.int64)
+        labels, predicted = np.array(self._labels, np.int64), np.array(self._predicted, np.int64)
         probabilities = np.array(self._probabilities).reshape(-1, len(self.class_names))
-        sure = predicted != self._no_label
+        has_label = predicted != self._no_label
 
-        def figures(kept: NDArray[np.bool_], labels: NDArray[np.int64]) -> dict[str, Any]:
+        def figures(selected: NDArray[np.bool_], predicted: NDArray[np.int64]) -> dict[str, Any]:
             return metrics.evaluate(
-                truth[kept], probabilities[kept], labels[kept], self.class_names, self.positive_class
+                labels[selected],
+                probabilities[selected],
+                predicted[selected],
+                self.class_names,
+                self.positive_class,
             )
 
-        everything = figures(np.ones_like(sure), np.where(sure, predicted, 0))
+        everything = figures(np.ones_like(has_label), np.where(has_label, predicted, 0))
         of_probabilities = {name: everything[name] for name in ("roc_auc", "ece")}
-        refused = np.bincount(truth[~sure], minlength=len(self.class_names)).tolist()
-        return {**figures(sure, predicted), **of_probabilities, "out_of_distribution": refused}
+        refused = np.bincount(labels[~has_label], minlength=len(self.class_names)).tolist()
+        return {**figures(has_label, predicted), **of_probabilities, "out_of_distribution": refused}
 
     def table(self) -> str:
-        """The figures as text, with 95 % confidence intervals and the confusion matrix."""
+        """Table of the metrics with 95 % confidence intervals, and the confusion matrix."""
         result = self.result()
         matrix, refused = result.pop("confusion_matrix"), result.pop("out_of_distribution")
         intervals: dict[str, Interval | None] = {
             **confidence_intervals(matrix, self.class_names, self.positive_class, None)
         }
         if (auc := result["roc_auc"]) is not None:
-            positives = self._truth.count(self.class_names.index(self.positive_class))
-            intervals["roc_auc"] = roc_auc_interval(auc, positives, len(self._truth) - positives)
+            positives = self._labels.count(self.class_names.index(self.positive_class))
+            intervals["roc_auc"] = roc_auc_interval(auc, positives, len(self._labels) - positives)
         names = [*self.class_names, *(["out_of_distribution"] if any(refused) else [])]
         width = max(12, *(len(name) + 2 for name in names))
         lines = [f"against the folder names ({self.positive_class} against the rest), 95 % intervals:"]
         lines += [
             f"  {name:<14}{_figure(value)}{_interval(intervals.get(name))}" for name, value in result.items()
         ]
-        lines.append("  truth \\ label".ljust(width + 2) + "".join(name.rjust(width) for name in names))
+        lines.append("  label \\ predicted".ljust(width + 2) + "".join(name.rjust(width) for name in names))
         for name, row, count in zip(self.class_names, matrix, refused, strict=True):
             cells = [*row, count][: len(names)]
             lines.append(f"  {name:<{width}}" + "".join(str(cell).rjust(width) for cell in cells))
         if any(refused):
             lines.append(self._about_refused(matrix, refused))
-        if self.without_truth:
-            lines.append(f"  not compared: {self.without_truth} images whose folder is not called like a class")
+        if self.without_label:
+            lines.append(f"  not compared: {self.without_label} images whose folder is not called like a class")
         return "\n".join(lines)
 
     def _about_refused(self, matrix: Sequence[Sequence[int]], refused: Sequence[int]) -> str:

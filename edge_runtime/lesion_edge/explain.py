@@ -1,4 +1,4 @@
-"""Shows where the network looked: the class-activation map over the image.
+"""Heat maps: the class-activation map over the image.
 
 The map is that of the positive class, scaled to its own maximum; an image without any trace of it stays plain.
 """
@@ -23,24 +23,24 @@ if TYPE_CHECKING:
     from lesion_edge.classifier import Prediction
 
 LONGEST_SIDE = 1024
-"""Pixels of an overlay; a smaller image keeps its size."""
+"""Longest side of an overlay, pixels; a smaller image keeps its size."""
 
-COLOURS = np.array([(0, 255, 200), (0, 140, 255), (50, 0, 255)], float)
+COLORS = np.array([(0, 255, 200), (0, 140, 255), (50, 0, 255)], float)
 """RGB from little to much: turquoise to blue, which neither skin nor lesions are."""
 OPACITY = 0.6
 """At the map's maximum; nothing is transparent altogether."""
 
 
 def heat_map(cam: NDArray[np.float32]) -> Image.Image:
-    """Colour a class-activation map (h, w), 0 or more, as RGBA of the same size."""
+    """RGBA image of a class-activation map (h, w), 0 or more, at the size of the map."""
     strength = cam / max(float(cam.max()), 1e-12)
-    stops = np.linspace(0, 1, len(COLOURS))
-    channels = [np.interp(strength, stops, COLOURS[:, channel]) for channel in range(3)]
+    stops = np.linspace(0, 1, len(COLORS))
+    channels = [np.interp(strength, stops, COLORS[:, channel]) for channel in range(3)]
     return Image.fromarray(np.stack([*channels, strength * 255 * OPACITY], axis=-1).round().astype(np.uint8))
 
 
-def seen_part(width: int, height: int, resize: Resize) -> tuple[float, float, float, float]:
-    """Which part of an image the network's square shows: left, top, right, bottom in pixels.
+def visible_box(width: int, height: int, resize: Resize) -> tuple[float, float, float, float]:
+    """Region of an image that the network's square input shows: left, top, right, bottom in pixels.
 
     With `pad` the square reaches beyond the image.
     """
@@ -52,8 +52,8 @@ def seen_part(width: int, height: int, resize: Resize) -> tuple[float, float, fl
 
 
 def overlay(image: Image.Image, cam: NDArray[np.float32], resize: Resize) -> Image.Image:
-    """Lay a class-activation map over an RGB image of any size; the result has the image's size."""
-    left, top, right, bottom = (round(edge) for edge in seen_part(*image.size, resize))
+    """Blend a class-activation map (h, w) over an RGB image; the result has the size of the image."""
+    left, top, right, bottom = (round(edge) for edge in visible_box(*image.size, resize))
     heat = heat_map(cam).resize((max(1, right - left), max(1, bottom - top)), Image.Resampling.BILINEAR)
     layer = Image.new("RGBA", image.size)
     layer.paste(heat, (left, top))
@@ -61,27 +61,29 @@ def overlay(image: Image.Image, cam: NDArray[np.float32], resize: Resize) -> Ima
 
 
 class HeatmapWriter:
-    """Writes an overlay per image into a folder, under the image's path below what the paths have in common."""
+    """Writer of one overlay per image into a folder, which mirrors the folders of the images."""
 
     def __init__(self, folder: Path, paths: Sequence[str], resize: Resize) -> None:
         self._folder = folder
         self._resize = resize
-        whole = [os.path.abspath(path) for path in paths if path != "-"]
-        folders = [path if os.path.isdir(path) else os.path.dirname(path) for path in whole]
+        absolute = [os.path.abspath(path) for path in paths if path != "-"]
+        folders = [path if os.path.isdir(path) else os.path.dirname(path) for path in absolute]
         try:
             # A list may name images anywhere.
             self._root = os.path.commonpath(folders) if "-" not in paths else os.path.abspath(os.sep)
         except ValueError:  # several drives
             self._root = ""
 
-    def place(self, path: str) -> Path:
-        """Where the overlay of an image goes."""
-        whole = os.path.abspath(path)
-        below = os.path.relpath(whole, self._root) if self._root else os.path.splitdrive(whole)[1].lstrip(os.sep)
-        return self._folder / f"{below}.png"
+    def file_of(self, path: str) -> Path:
+        """File of the overlay of an image."""
+        absolute = os.path.abspath(path)
+        relative = (
+            os.path.relpath(absolute, self._root) if self._root else os.path.splitdrive(absolute)[1].lstrip(os.sep)
+        )
+        return self._folder / f"{relative}.png"
 
     def write(self, prediction: Prediction) -> Prediction:
-        """Write the overlay of a prediction that has a map; hands the prediction on.
+        """Write the overlay of a prediction that has a map, and return the prediction.
 
         Raises:
             OSError: it cannot be written.
@@ -91,7 +93,7 @@ class HeatmapWriter:
                 image = load_image(prediction.path, LONGEST_SIDE)
             except ImageError:  # it has vanished since; its answer stands
                 return prediction
-            place = self.place(prediction.path)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            overlay(image, prediction.cam, self._resize).save(place, format="PNG")
+            file = self.file_of(prediction.path)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            overlay(image, prediction.cam, self._resize).save(file, format="PNG")
         return prediction

@@ -1,4 +1,4 @@
-"""What `lesion-infer` does: images in, predictions out, everything finished kept whatever happens."""
+"""Inference of `lesion-infer`: images in, rows out, everything finished kept whatever happens."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class InferenceOptions:
-    """A request; the fields are the options of the command."""
+    """Options of one inference run, named as those of the command."""
 
     paths: Sequence[str]
     model: Path | None = None
@@ -113,7 +113,7 @@ def run(job: InferenceOptions) -> bool:
         say(evaluation.table())
     if interrupted:
         raise KeyboardInterrupt
-    return not summary.errors and not (evaluation is not None and evaluation.without_truth)
+    return not summary.errors and not (evaluation is not None and evaluation.without_label)
 
 
 def _post_processors(

@@ -1,6 +1,6 @@
-"""95 % confidence intervals of metrics, by every method that is used here.
+"""95 % confidence intervals of metrics.
 
-`wilson` and `roc_auc_interval` take the images as independent; `bootstrap_interval` draws whole lesions.
+`wilson` and `roc_auc_interval` take the images as independent; `bootstrap_interval` resamples whole lesions.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ Interval = tuple[float, float]
 
 RESAMPLES = 1000
 SMALLEST_CLASS = 20
-"""Lesions that each class needs; below it an interval would say more than is known."""
+"""Lesions that each class needs for a bootstrap interval; with fewer it would be too narrow."""
 
 
-def wilson(hits: float, total: int) -> Interval | None:
+def wilson(successes: float, total: int) -> Interval | None:
     """Interval of a proportion (Wilson 1927, score method); None for no images."""
     if not total:
         return None
-    share = hits / total
-    centre = (share + Z * Z / (2 * total)) / (1 + Z * Z / total)
-    half = Z / (1 + Z * Z / total) * math.sqrt(share * (1 - share) / total + Z * Z / (4 * total * total))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    proportion = successes / total
+    center = (proportion + Z * Z / (2 * total)) / (1 + Z * Z / total)
+    half = Z / (1 + Z * Z / total) * math.sqrt(proportion * (1 - proportion) / total + Z * Z / (4 * total * total))
+    return max(0.0, center - half), min(1.0, center + half)
 
 
 def roc_auc_interval(auc: float, positives: int, negatives: int) -> Interval | None:
@@ -69,22 +69,22 @@ def confidence_intervals(
     confusion matrix (2,000 draws, always the same).
 
     Args:
-        matrix: (K, K) counts, rows truth, columns prediction.
+        matrix: (K, K) counts, rows labels, columns prediction.
         class_names: the K names.
         positive: the class to detect.
         auc: 0 to 1, or None.
     """
     counts = np.asarray(matrix, np.int64)
     index = list(class_names).index(positive)
-    hits, actual, called = int(counts[index, index]), int(counts[index].sum()), int(counts[:, index].sum())
+    successes, actual, called = int(counts[index, index]), int(counts[index].sum()), int(counts[:, index].sum())
     total = int(counts.sum())
     others = total - actual
     found = {
         "accuracy": wilson(int(counts.trace()), total),
-        "precision": wilson(hits, called),
-        "recall": wilson(hits, actual),
-        "sensitivity": wilson(hits, actual),
-        "specificity": wilson(others - (called - hits), others),
+        "precision": wilson(successes, called),
+        "recall": wilson(successes, actual),
+        "sensitivity": wilson(successes, actual),
+        "specificity": wilson(others - (called - successes), others),
         "roc_auc": None if auc is None else roc_auc_interval(auc, actual, others),
     }
     if total:
@@ -99,22 +99,22 @@ def confidence_intervals(
 
 def _averages(matrices: NDArray[np.int64], positive: int) -> dict[str, NDArray[np.float64]]:
     """Precision, recall and F1 of (B, K, K) matrices: of the positive class for K = 2, else macro averages."""
-    hits = np.diagonal(matrices, axis1=1, axis2=2)
+    successes = np.diagonal(matrices, axis1=1, axis2=2)
     actual, called = matrices.sum(axis=2), matrices.sum(axis=1)
     averaged = [positive] if matrices.shape[1] == 2 else list(range(matrices.shape[1]))
     return {
         name: (part / np.maximum(whole, 1))[:, averaged].mean(axis=1)
         for name, part, whole in (
-            ("precision", hits, called),
-            ("recall", hits, actual),
-            ("f1", 2 * hits, actual + called),
+            ("precision", successes, called),
+            ("recall", successes, actual),
+            ("f1", 2 * successes, actual + called),
         )
     }
 
 
 def bootstrap_interval(
     statistic: Callable[[NDArray[np.int64]], Any],
-    truth: NDArray[np.int64],
+    labels: NDArray[np.int64],
     lesions: NDArray[np.int64] | None = None,
     seed: int = 0,
 ) -> Any:
@@ -122,14 +122,14 @@ def bootstrap_interval(
 
     Args:
         statistic: takes indices of images; gives a number, or a list of them.
-        truth: (N,) class indices.
+        labels: (N,) class indices.
         lesions: (N,) numbers of the lesions; the images of one come together, since they are no more independent
             than that. None: each image is a lesion of its own.
 
     Returns:
         `[low, high]`, or a list of them for a list; None where a class has fewer than `SMALLEST_CLASS` lesions.
     """
-    classes = _images_by_lesion(truth, np.arange(len(truth)) if lesions is None else lesions)
+    classes = _images_by_lesion(labels, np.arange(len(labels)) if lesions is None else lesions)
     if len(classes) < 2 or min(map(len, classes)) < SMALLEST_CLASS:
         return None
     rng = np.random.default_rng(seed)
@@ -142,11 +142,11 @@ def bootstrap_interval(
     return bounds.tolist()
 
 
-def _images_by_lesion(truth: NDArray[np.int64], lesions: NDArray[np.int64]) -> list[list[NDArray[np.int64]]]:
+def _images_by_lesion(labels: NDArray[np.int64], lesions: NDArray[np.int64]) -> list[list[NDArray[np.int64]]]:
     """For each class, the indices of the images of each lesion."""
     classes = []
-    for label in np.unique(truth):
-        images = np.flatnonzero(truth == label)
+    for label in np.unique(labels):
+        images = np.flatnonzero(labels == label)
         images = images[np.argsort(lesions[images], kind="stable")]
         _, starts = np.unique(lesions[images], return_index=True)
         classes.append(np.split(images, starts[1:]))

@@ -1,4 +1,4 @@
-"""Writes predictions as CSV or JSON Lines, one whole row at a time, and reads them back to go on."""
+"""Predictions as CSV or JSON Lines: written one whole row at a time, and read back."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ Format = Literal["csv", "jsonl"]
 
 
 class PredictionWriter:
-    """Writes one row per prediction, at once and without a buffer: what is written survives the process.
+    """Writer of one row per prediction, unbuffered, so that what is written survives the process.
 
     Columns, in this order: `path,status,label,confidence,p_<class>…,error`. CSV starts with the header; an
     empty cell, and null in JSON, stand for no value. Probabilities have six decimals.
 
     Args:
         path: the file; None takes standard output.
-        keep: bytes of an existing file to go on behind; None makes a new file.
+        resume_at: length in bytes of the rows of an existing file to append to; None makes a new file.
 
     Raises:
         LesionEdgeError: the file exists already or cannot be made.
@@ -35,26 +35,26 @@ class PredictionWriter:
     """
 
     def __init__(
-        self, path: Path | None, kind: Format, class_names: Sequence[str], keep: int | None = None
+        self, path: Path | None, kind: Format, class_names: Sequence[str], resume_at: int | None = None
     ) -> None:
         self._columns = columns(class_names)
         self._kind = kind
         self._path = path
-        self._whole = keep or 0
+        self._whole = resume_at or 0
         if path is None:
             if sys.stdout is None:
                 raise LesionEdgeError("standard output is closed: name a file with --output")
             self._file = open(sys.stdout.fileno(), "wb", buffering=0, closefd=False)  # noqa: SIM115
         else:
             try:
-                self._file = open(path, "xb" if keep is None else "r+b", buffering=0)  # noqa: SIM115
+                self._file = open(path, "xb" if resume_at is None else "r+b", buffering=0)  # noqa: SIM115
                 self._file.seek(self._whole)
                 self._file.truncate()
             except FileExistsError:
                 raise LesionEdgeError(f"{path} exists already: choose another --output or remove it") from None
             except OSError as error:
                 raise LesionEdgeError(f"cannot write {path}: {error.strerror}") from None
-        if kind == "csv" and not keep:
+        if kind == "csv" and not resume_at:
             self._write(_csv_row(self._columns))
 
     def add(self, prediction: Prediction) -> None:
@@ -86,12 +86,12 @@ class PredictionWriter:
 
 
 def columns(class_names: Sequence[str]) -> list[str]:
-    """The names of the columns."""
+    """Names of the columns."""
     return ["path", "status", "label", "confidence", *(f"p_{name}" for name in class_names), "error"]
 
 
 def read_predictions(path: Path, kind: Format, class_names: Sequence[str]) -> Iterator[tuple[Prediction, int]]:
-    """Read back what a `PredictionWriter` wrote; a last row that is not whole is left out.
+    """Read back what a `PredictionWriter` wrote, without a last row that is not whole.
 
     Yields:
         A prediction, and the byte at which its row ends.
@@ -104,9 +104,9 @@ def read_predictions(path: Path, kind: Format, class_names: Sequence[str]) -> It
     try:
         with path.open("rb") as file:
             # Whatever has no whole row yet must not be overwritten unless it is the beginning of one.
-            begun = file.read(1 << 16)
+            start = file.read(1 << 16)
             first = (_csv_row(names) if kind == "csv" else '{"path": "').encode()
-            if not (begun.startswith(first) or first.startswith(begun)):
+            if not (start.startswith(first) or first.startswith(start)):
                 raise ValueError
             file.seek(0)
             for number, (row, end) in enumerate(_whole_rows(file, quoted=kind == "csv"), start=1):

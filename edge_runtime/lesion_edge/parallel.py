@@ -1,4 +1,4 @@
-"""Several threads work on a stream; the results come in its order, and only a few items are held at once."""
+"""Ordered map over a stream by several threads, with only a few items held at once."""
 
 from __future__ import annotations
 

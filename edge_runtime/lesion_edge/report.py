@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from lesion_edge import __version__, atomic
 from lesion_edge.errors import ImageError
-from lesion_edge.explain import heat_map, seen_part
+from lesion_edge.explain import heat_map, visible_box
 from lesion_edge.preprocess import load_image
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ class Report:
             image = load_image(prediction.path, THUMBNAIL)
             images = f'<img alt="" loading="lazy" src="{_data(image, "JPEG", quality=80)}">'
             if prediction.cam is not None:
-                left, top, right, bottom = seen_part(*image.size, manifest.resize)
+                left, top, right, bottom = visible_box(*image.size, manifest.resize)
                 place = (
                     f"left:{left / image.width:.2%};top:{top / image.height:.2%};"
                     f"width:{(right - left) / image.width:.2%};height:{(bottom - top) / image.height:.2%}"

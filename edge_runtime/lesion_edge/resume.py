@@ -1,4 +1,4 @@
-"""Goes on with an output file: which images have their row, and whether this run would answer them alike."""
+"""Rows of an interrupted run, and the images that remain."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ TOLERANCE = 1e-3
 
 
 class CompletedRows:
-    """The whole rows of an output file.
+    """Whole rows of an output file.
 
     Args:
         path: the file; one that is not there has no rows.
         kind: its format.
         class_names: the classes of the model that goes on with it.
-        take: called with each prediction found.
+        restore: called with the prediction of each row.
 
     Raises:
         LesionEdgeError: the file holds something else.
     """
 
     def __init__(
-        self, path: Path, kind: Format, class_names: Iterable[str], take: Callable[[Prediction], None]
+        self, path: Path, kind: Format, class_names: Iterable[str], restore: Callable[[Prediction], None]
     ) -> None:
         self.bytes: int | None = None
         """Length of the whole rows; None where there is no file."""
         self.paths: Counter[str] = Counter()
-        """How many rows each path has."""
+        """Number of rows of each path."""
         self._path = path
         self._least_sure: dict[str | None, Prediction] = {}
         if not path.exists():
@@ -45,7 +45,7 @@ class CompletedRows:
         self.bytes = 0
         for prediction, self.bytes in read_predictions(path, kind, list(class_names)):
             self.paths[prediction.path] += 1
-            take(prediction)
+            restore(prediction)
             if prediction.error is None:
                 # One that is `out_of_distribution` has no confidence; the first stands for all of them.
                 least = self._least_sure.setdefault(prediction.label, prediction)
@@ -71,7 +71,7 @@ class CompletedRows:
                 )
 
     def remaining(self, images: Iterable[str]) -> Iterator[str]:
-        """Those of the images, in order, that have no row yet; an image named twice has two."""
+        """Images without a row, in order; an image named twice has two rows."""
         done = self.paths.copy()
         for image in images:
             if done[image]:

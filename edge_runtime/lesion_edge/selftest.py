@@ -64,8 +64,8 @@ def self_test(classifier: Classifier) -> SelfTest:
     return SelfTest(float(np.max(differences)), float(expected["tolerance"]))
 
 
-def describe(classifier: Classifier, outcome: SelfTest) -> str:
-    """The outcome in words."""
+def format_result(classifier: Classifier, outcome: SelfTest) -> str:
+    """Result of a self-test in one line."""
     return (
         f"{classifier.variant} on {classifier.device}: {'passed' if outcome.passed else 'FAILED'}, "
         f"largest difference {outcome.difference:.2g}, at most {outcome.tolerance:g}"

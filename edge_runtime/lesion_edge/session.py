@@ -1,4 +1,4 @@
-"""The one place that opens an ONNX Runtime session: provider, threads and memory."""
+"""ONNX Runtime sessions: provider, threads and memory, opened in this module alone."""
 
 from __future__ import annotations
 
@@ -17,13 +17,17 @@ PROVIDERS = {
     "openvino": "OpenVINOExecutionProvider",
     "directml": "DmlExecutionProvider",
 }
-"""Device name to ONNX Runtime's provider; `auto` takes CUDA where it is there, else the CPU."""
+"""ONNX Runtime's provider of each device; `auto` takes CUDA where it is there, else the CPU."""
 
 OUTPUTS = ("probabilities", "logits", "cam")
 
 
 def import_onnxruntime() -> Any:
-    """Return the module, or say which extra brings it."""
+    """Module `onnxruntime`.
+
+    Raises:
+        LesionEdgeError: it is not installed, with the extra that brings it.
+    """
     try:
         import onnxruntime
     except ImportError:
@@ -32,22 +36,26 @@ def import_onnxruntime() -> Any:
 
 
 def choose_device(device: str) -> str:
-    """Turn `auto` into a device that this ONNX Runtime has, and refuse one that it has not."""
+    """Resolve `auto`, and check that this ONNX Runtime has the device.
+
+    Raises:
+        LesionEdgeError: it has not, or no device is called so.
+    """
     available = import_onnxruntime().get_available_providers()
     if device == "auto":
         return "cuda" if PROVIDERS["cuda"] in available else "cpu"
     if device not in PROVIDERS:
         raise LesionEdgeError(f"no device is called '{device}': choose auto, {', '.join(PROVIDERS)}")
     if PROVIDERS[device] not in available:
-        here = ", ".join(name for name, provider in PROVIDERS.items() if provider in available)
+        devices = ", ".join(name for name, provider in PROVIDERS.items() if provider in available)
         raise LesionEdgeError(
-            f"this ONNX Runtime has no {PROVIDERS[device]} for --device {device}; it has: {here}"
+            f"this ONNX Runtime has no {PROVIDERS[device]} for --device {device}; it has: {devices}"
         )
     return device
 
 
 def open_session(model: bytes, device: str = "cpu", threads: int = 1) -> onnxruntime.InferenceSession:
-    """Open a graph on a device, and fail rather than fall back to another.
+    """Open an ONNX model on a device, and fail rather than fall back to another.
 
     Args:
         model: the content of an ONNX file.
@@ -81,18 +89,18 @@ def open_session(model: bytes, device: str = "cpu", threads: int = 1) -> onnxrun
 def check_signature(
     session: onnxruntime.InferenceSession, image_size: int, classes: int, outlier: bool = False
 ) -> None:
-    """Refuse a graph whose inputs or outputs are not the bundle's contract.
+    """Check inputs and outputs of an ONNX model against the bundle's contract.
 
     Contract: `image` uint8 (N, S, S, 3) to `probabilities` and `logits` float32 (N, K), `cam` float32 (N, h, w),
     and where the manifest speaks of a score, `outlier` float32 (N,).
     """
     inputs, outputs = session.get_inputs(), {output.name: output for output in session.get_outputs()}
-    takes = [(value.name, value.type, list(value.shape)) for value in inputs]
-    image = [("image", "tensor(uint8)", [image_size, image_size, 3])]
-    fixed_batch = any(isinstance(shape[0], int) for _, _, shape in takes if shape)
-    if fixed_batch or [(name, kind, shape[1:]) for name, kind, shape in takes] != image:
+    signature = [(value.name, value.type, list(value.shape)) for value in inputs]
+    expected = [("image", "tensor(uint8)", [image_size, image_size, 3])]
+    fixed_batch = any(isinstance(shape[0], int) for _, _, shape in signature if shape)
+    if fixed_batch or [(name, kind, shape[1:]) for name, kind, shape in signature] != expected:
         raise LesionEdgeError(
-            f"the model takes {takes}, expected 'image' uint8 (N, {image_size}, {image_size}, 3)"
+            f"the model takes {signature}, expected 'image' uint8 (N, {image_size}, {image_size}, 3)"
         )
     for name in (*OUTPUTS, *(["outlier"] if outlier else [])):
         if name not in outputs or outputs[name].type != "tensor(float)":

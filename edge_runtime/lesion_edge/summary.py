@@ -1,4 +1,4 @@
-"""Counts what came out of a run and words it for the person who started it."""
+"""Summary of a run: counts per label and per reason of an error."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ if TYPE_CHECKING:
 
 
 class Summary:
-    """Counts per label, and errors by their reason.
+    """Counts per label, and per reason of an error.
 
     Args:
-        where: what did the work, in a few words.
+        device: device and variant, as the summary names them.
     """
 
-    def __init__(self, where: str) -> None:
-        self._where = where
+    def __init__(self, device: str) -> None:
+        self._device = device
         self.labels: Counter[str] = Counter()
-        """By label; by status where an image that could be used has none."""
+        """Images per label; per status where an image without an error has no label."""
         self.errors: Counter[str] = Counter()
-        """By reason."""
+        """Images per reason."""
         self._start = time.monotonic()
         self._earlier = 0
 
@@ -36,23 +36,23 @@ class Summary:
             self.errors[re.split(r"[:(]", prediction.error)[0].rstrip()] += 1
 
     def add_earlier(self, prediction: Prediction) -> None:
-        """Count one of an earlier run, which does not belong to this run's rate."""
+        """Count a prediction of an earlier run, left out of this run's rate."""
         self._earlier += 1
         self.add(prediction)
 
     def line(self) -> str:
-        """One line, for a log."""
+        """Summary in one line, for a log."""
         counts = self.labels + Counter({f"error: {reason}": count for reason, count in self.errors.items()})
-        parts = ", ".join(f"{count} {name}" for name, count in counts.most_common())
-        return f"{counts.total()} images on {self._where}: {parts}"
+        listed = ", ".join(f"{count} {name}" for name, count in counts.most_common())
+        return f"{counts.total()} images on {self._device}: {listed}"
 
     def table(self) -> str:
-        """Several lines, for a terminal, with the rate."""
+        """Summary as a table with the rate, for a terminal."""
         total, errors = self.labels.total() + self.errors.total(), self.errors.total()
         seconds = time.monotonic() - self._start
         new = total - self._earlier
         earlier = f", {self._earlier} of them earlier" if self._earlier else ""
-        rate = f"{new} in {seconds:.1f} s, {new / seconds:.1f} images/s on {self._where}"
+        rate = f"{new} in {seconds:.1f} s, {new / seconds:.1f} images/s on {self._device}"
         lines = [f"{total} images{earlier}; {rate}"]
         lines += [f"{count:>9}  {label}" for label, count in self.labels.most_common()]
         lines += [f"{errors:>9}  errors"] if errors else []

@@ -1,4 +1,4 @@
-"""Finds the files that a camera writes into a folder, each once and only when it is complete."""
+"""Watched folders: new files, each once and only when it is complete."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 SETTLED = 2.0
 """Seconds without a change of size or time after which a file is tried."""
 PATIENCE = 30.0
-"""Seconds without a change after which a file that cannot be used is given up and becomes an error row."""
+"""Seconds without a change after which a file that cannot be used becomes an error row."""
 INTERVAL = 1.0
-"""Seconds between two looks at the folder, at least."""
+"""Least seconds between two scans of the folder."""
 
 
 class Watcher:
-    """What is known of a watched folder.
+    """New files of watched folders.
 
     Args:
         paths: folders, searched recursively, or files.
@@ -37,7 +37,7 @@ class Watcher:
         self._since: dict[str, tuple[int, int, float]] = {}
 
     def poll(self) -> list[str]:
-        """The files that have settled and have no row yet."""
+        """Files that have settled and have no row yet."""
         now = self._clock()
         known, self._since = self._since, {}
         for path in find_images(self._paths):
@@ -54,7 +54,7 @@ class Watcher:
         return [path for path, (*_, since) in self._since.items() if now - since >= SETTLED]
 
     def accept(self, prediction: Prediction) -> bool:
-        """Whether a prediction stands; an image that may still be growing is looked at again."""
+        """Whether a prediction is final; an image that may still be growing is tried again."""
         known = self._since.get(prediction.path)
         if prediction.error is not None and known is not None and self._clock() - known[2] < PATIENCE:
             return False
@@ -64,10 +64,10 @@ class Watcher:
     def predictions(
         self, classify: Callable[[list[str]], Iterator[Prediction]], sleep: Callable[[float], None] = time.sleep
     ) -> Iterator[Prediction]:
-        """Classify what comes, for ever."""
+        """Predictions of the files as they come, for ever."""
         while True:
             start = self._clock()
             ready = self.poll()
-            took = self._clock() - start
+            scan_time = self._clock() - start
             yield from filter(self.accept, classify(ready))
-            sleep(max(INTERVAL, 10 * took))
+            sleep(max(INTERVAL, 10 * scan_time))

@@ -126,7 +126,7 @@ def test_every_kind_of_source_gives_the_same_answer(bundle: Path, paint: Paint) 
 def test_threshold_rule(threshold: float | None, probability: list[float], index: int) -> None:
     rows = np.array([probability, probability], np.float32 if threshold is None else np.float64)
     before = rows.copy()
-    assert apply_threshold(rows, threshold, positive=1).tolist() == [index, index]
+    assert apply_threshold(rows, threshold, positive_index=1).tolist() == [index, index]
     np.testing.assert_array_equal(rows, before)
 
 

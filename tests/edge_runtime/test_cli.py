@@ -209,21 +209,21 @@ def test_output_that_exists_is_left_alone(bundle: Path, folder: Path, tmp_path: 
 def test_evaluation_compares_with_the_folder_names(bundle: Path, folder: Path) -> None:
     run = infer(folder, "--model", bundle, "--evaluate")
     _, *rows = table(run.stdout)
-    truth = [Path(row[0]).parent.name == "malignant" for row in rows]
-    called = [row[2] == "malignant" for row in rows]
+    labels = [Path(row[0]).parent.name == "malignant" for row in rows]
+    predicted_positive = [row[2] == "malignant" for row in rows]
     words = [line.split() for line in run.stderr.decode().splitlines()]
     figures = {line[0]: line[1] for line in words if len(line) in (2, 5)}
     assert run.returncode == 0
     assert figures["images"] == "10"
     for name, value in {
-        "accuracy": reference.accuracy_score(truth, called),
-        "precision": reference.precision_score(truth, called),
-        "f1": reference.f1_score(truth, called),
-        "sensitivity": reference.recall_score(truth, called),
-        "roc_auc": reference.roc_auc_score(truth, [float(row[5]) for row in rows]),
+        "accuracy": reference.accuracy_score(labels, predicted_positive),
+        "precision": reference.precision_score(labels, predicted_positive),
+        "f1": reference.f1_score(labels, predicted_positive),
+        "sensitivity": reference.recall_score(labels, predicted_positive),
+        "roc_auc": reference.roc_auc_score(labels, [float(row[5]) for row in rows]),
     }.items():
         assert figures[name] == f"{value:.4f}", name
-    matrix = reference.confusion_matrix(truth, called)
+    matrix = reference.confusion_matrix(labels, predicted_positive)
     assert [line[1:] for line in words[-2:]] == [[str(count) for count in row] for row in matrix]
 
 

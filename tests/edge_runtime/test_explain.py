@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from lesion_edge import Classifier
-from lesion_edge.explain import LONGEST_SIDE, HeatmapWriter, heat_map, overlay, seen_part
+from lesion_edge.explain import LONGEST_SIDE, HeatmapWriter, heat_map, overlay, visible_box
 from lesion_edge.preprocess import Resize
 
 pytest.importorskip("onnxruntime")
@@ -30,9 +30,9 @@ def changed(before: Image.Image, after: Image.Image) -> np.ndarray:
     [("squash", (0, 0, 400, 200)), ("crop", (100, 0, 300, 200)), ("pad", (0, -100, 400, 300))],
 )
 def test_the_part_that_the_network_saw(resize: Resize, box: tuple[float, ...]) -> None:
-    assert seen_part(400, 200, resize) == box
+    assert visible_box(400, 200, resize) == box
     left, top, right, bottom = box
-    assert seen_part(200, 400, resize) == (top, left, bottom, right)
+    assert visible_box(200, 400, resize) == (top, left, bottom, right)
 
 
 @pytest.mark.parametrize(
@@ -92,13 +92,13 @@ def test_overlays_of_different_images_have_different_names(
     for name in ("in/a", "other"):
         Path(name).mkdir(parents=True)
     Path("in/a/b.jpg").touch()
-    assert HeatmapWriter(Path("out"), paths, "squash").place(image) == Path("out") / place
+    assert HeatmapWriter(Path("out"), paths, "squash").file_of(image) == Path("out") / place
 
 
 def test_list_may_name_images_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    explainer = HeatmapWriter(Path("out"), ["-"], "squash")
-    places = {explainer.place(name) for name in ("a.jpg", "b/a.jpg", "../a.jpg", "/a.jpg")}
+    writer = HeatmapWriter(Path("out"), ["-"], "squash")
+    places = {writer.file_of(name) for name in ("a.jpg", "b/a.jpg", "../a.jpg", "/a.jpg")}
     assert len(places) == 4
     assert all(".." not in place.parts and place.parts[0] == "out" for place in places)
 

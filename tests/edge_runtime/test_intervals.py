@@ -1,4 +1,4 @@
-"""Confidence intervals against independent computations, and by what they promise: to hold the truth."""
+"""Confidence intervals against independent computations, and by what they promise: to hold the true value."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ stats = pytest.importorskip("scipy.stats")
 reference = pytest.importorskip("sklearn.metrics")
 
 
-@pytest.mark.parametrize(("hits", "total"), [(0, 1), (1, 1), (0, 20), (20, 20), (7, 20), (812, 1000)])
-def test_wilson_is_scipy_s(hits: int, total: int) -> None:
-    expected = stats.binomtest(hits, total).proportion_ci(method="wilson")
-    assert wilson(hits, total) == pytest.approx((expected.low, expected.high), abs=1e-6)
+@pytest.mark.parametrize(("successes", "total"), [(0, 1), (1, 1), (0, 20), (20, 20), (7, 20), (812, 1000)])
+def test_wilson_is_scipy_s(successes: int, total: int) -> None:
+    expected = stats.binomtest(successes, total).proportion_ci(method="wilson")
+    assert wilson(successes, total) == pytest.approx((expected.low, expected.high), abs=1e-6)
 
 
 def test_nothing_is_known_without_images() -> None:
@@ -49,12 +49,12 @@ def test_roc_auc_interval_is_close_to_delong_s_where_that_holds(
 @pytest.mark.parametrize("shift", [0.0, 1.0, 2.5])
 def test_roc_auc_interval_holds_the_truth_in_about_95_of_100_samples(shift: float) -> None:
     rng = np.random.default_rng(2)
-    truth = stats.norm.cdf(shift / math.sqrt(2))
+    true_auc = stats.norm.cdf(shift / math.sqrt(2))
     held = 0
     for _ in range(1000):
         wins = rng.normal(shift, 1, 30)[:, None] > rng.normal(0, 1, 40)
         low, high = roc_auc_interval(wins.mean(), 30, 40) or (1.0, 0.0)
-        held += low <= truth <= high
+        held += low <= true_auc <= high
     assert 920 <= held <= 990
 
 
@@ -72,27 +72,27 @@ def test_binary_intervals_are_named_after_the_figures_and_hold_them() -> None:
     assert found["sensitivity"] == found["recall"] == wilson(90, 100)
     assert found["specificity"] == wilson(80, 100)
     assert found["precision"] == wilson(90, 110)
-    truth = np.repeat([0, 0, 1, 1], [80, 20, 10, 90])
-    called = np.repeat([0, 1, 0, 1], [80, 20, 10, 90])
+    labels = np.repeat([0, 0, 1, 1], [80, 20, 10, 90])
+    predicted = np.repeat([0, 1, 0, 1], [80, 20, 10, 90])
     rng = np.random.default_rng(3)
     drawn = []
     for _ in range(1000):
         sample = rng.integers(0, 200, 200)
-        drawn.append(reference.f1_score(truth[sample], called[sample]))
+        drawn.append(reference.f1_score(labels[sample], predicted[sample]))
     assert found["f1"] == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])), abs=0.01)
 
 
 def test_macro_averages_of_three_classes() -> None:
     matrix = [[30, 5, 5], [4, 50, 6], [10, 0, 20]]
     found = confidence_intervals(matrix, ["a", "b", "c"], "c", None)
-    truth = np.repeat([0, 0, 0, 1, 1, 1, 2, 2, 2], np.ravel(matrix))
-    called = np.repeat([0, 1, 2] * 3, np.ravel(matrix))
+    labels = np.repeat([0, 0, 0, 1, 1, 1, 2, 2, 2], np.ravel(matrix))
+    predicted = np.repeat([0, 1, 2] * 3, np.ravel(matrix))
     for name, score in {
         "precision": reference.precision_score,
         "recall": reference.recall_score,
         "f1": reference.f1_score,
     }.items():
         low, high = found[name]
-        assert low < score(truth, called, average="macro") < high
+        assert low < score(labels, predicted, average="macro") < high
         assert 0.05 < high - low < 0.25
     assert "roc_auc" not in found

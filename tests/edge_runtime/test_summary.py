@@ -78,21 +78,21 @@ JUDGED = [
 def test_refused_images_count_where_there_are_probabilities_and_not_where_there_is_no_label() -> None:
     reference = pytest.importorskip("sklearn.metrics")
     evaluation = Evaluation(["benign", "malignant"], "malignant")
-    for truth, p, label in JUDGED:
-        evaluation.add(Prediction(f"{truth}/a.jpg", label, None, {"benign": 1 - p, "malignant": p}))
+    for folder, p, label in JUDGED:
+        evaluation.add(Prediction(f"{folder}/a.jpg", label, None, {"benign": 1 - p, "malignant": p}))
     result = evaluation.result()
-    answers = [(truth, label) for truth, _, label in JUDGED if label]
+    answers = [(folder, label) for folder, _, label in JUDGED if label]
     actual, labels = zip(*answers, strict=True)
     assert result["out_of_distribution"] == [2, 1]
     assert result["images"] == 6
     assert result["confusion_matrix"] == reference.confusion_matrix(actual, labels).tolist()
     assert result["sensitivity"] == pytest.approx(reference.recall_score(actual, labels, pos_label="malignant"))
-    everyone = [truth == "malignant" for truth, _, _ in JUDGED]
+    everyone = [folder == "malignant" for folder, _, _ in JUDGED]
     auc = reference.roc_auc_score(everyone, [p for _, p, _ in JUDGED])
     assert result["roc_auc"] == pytest.approx(auc)
     lines = [line.split() for line in evaluation.table().splitlines()]
     assert lines[-4:-1] == [
-        ["truth", "\\", "label", "benign", "malignant", "out_of_distribution"],
+        ["label", "\\", "predicted", "benign", "malignant", "out_of_distribution"],
         ["benign", "2", "1", "2"],
         ["malignant", "1", "2", "1"],
     ]
