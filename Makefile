@@ -4,17 +4,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO := demo
+export NO_MKDOCS_2_WARNING := 1
 MODEL := runs/model
 SHIPPED := edge_runtime/lesion_edge/bundle
 WEIGHTS ?= imagenet
 DATA_LICENSE := $(file < models/robust/DATA_LICENSE)
 
-.PHONY: demo model test test-portability check bench wheel clean
+.PHONY: demo model test test-portability check docs bench wheel clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Lesion Edge needs Python 3.11 or later: make PYTHON=python3.12 …")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[train,export,cpu,dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[train,export,cpu,docs,dev]"
 	touch $@
 
 demo: $(READY)  ## generate images, train, export to int8, classify a folder the training never saw
@@ -51,6 +52,10 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/mkdocs build --strict --quiet
+
+docs: $(READY)  ## the documentation site, in site/
+	$(BIN)/mkdocs build --strict
 
 bench: $(READY)  ## BUNDLE=… RUN=… IMAGES=…
 	$(BIN)/python benchmarks/latency.py $(RUN) $(BUNDLE) $(IMAGES)
@@ -60,4 +65,4 @@ wheel: $(READY)
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 
 clean:
-	rm -rf $(VENV) $(DEMO) dist
+	rm -rf $(VENV) $(DEMO) dist site

@@ -1,0 +1,108 @@
+"""MkDocs hook: writes what the code knows into the pages when the site is built.
+
+A page asks for it by a comment on a line of its own:
+
+    <!-- command: lesion-infer -->                     usage and options, from the command's own parser
+    <!-- fields: lesion_edge.manifest.Variant -->      fields of a dataclass, with the docstrings below them
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import importlib
+import json
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+ROOT = Path(__file__).parents[2]
+sys.path[:0] = [str(ROOT / folder) for folder in ("edge_runtime", "train", "export")]
+
+import schemas  # noqa: E402
+
+if TYPE_CHECKING:
+    from mkdocs.config.defaults import MkDocsConfig
+    from mkdocs.structure.files import Files
+
+DIRECTIVE = re.compile(r"^<!-- (command|fields): (\S+) -->$", re.MULTILINE)
+SCHEMAS = {
+    "reference/manifest.schema.json": schemas.manifest_schema,
+    "reference/prediction.schema.json": schemas.prediction_schema,
+}
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the JSON Schemas."""
+    from mkdocs.structure.files import File
+
+    for path, schema in SCHEMAS.items():
+        files.append(File.generated(config, path, content=json.dumps(schema(), indent=2) + "\n"))
+    return files
+
+
+def on_page_markdown(markdown: str, **page: Any) -> str:
+    """Put tables in the place of the comments that ask for them."""
+    writers = {"command": command_reference, "fields": field_table}
+    return DIRECTIVE.sub(lambda match: writers[match[1]](match[2]), markdown)
+
+
+def command_reference(name: str) -> str:
+    """Usage, purpose and options of a command, in Markdown."""
+    if name == "lesion-infer":
+        from lesion_edge.cli import build_parser
+
+        usage, purpose, options = _of_argparse(build_parser())
+    else:
+        from lesion_export.cli import export
+        from lesion_train.cli import train
+
+        usage, purpose, options = _of_typer(name, {"lesion-train": train, "lesion-export": export}[name])
+    rows = "".join(f"| {_code(option)} | {_cell(text)} |\n" for option, text in options)
+    return f"```text\n{usage}\n```\n\n{purpose}\n\n| option | meaning |\n|---|---|\n{rows}"
+
+
+def field_table(path: str) -> str:
+    """Fields of a dataclass: name, type, meaning."""
+    module, _, name = path.rpartition(".")
+    cls = getattr(importlib.import_module(module), name)
+    docs = schemas.field_docs(cls)
+    rows = "".join(
+        f"| `{field.name}` | {_code(str(field.type))} | {_cell(docs[field.name])} |\n"
+        for field in dataclasses.fields(cls)
+    )
+    return f"| field | type | meaning |\n|---|---|---|\n{rows}"
+
+
+def _of_argparse(parser: argparse.ArgumentParser) -> tuple[str, str, list[tuple[str, str]]]:
+    formatter = argparse.HelpFormatter(parser.prog)
+    options = [
+        (formatter._format_action_invocation(action), action.help or "")
+        for action in parser._actions
+        if action.help != argparse.SUPPRESS
+    ]
+    usage = parser.format_usage().partition(":")[2]
+    return " ".join(usage.split()), parser.description or "", options
+
+
+def _of_typer(name: str, function: Any) -> tuple[str, str, list[tuple[str, str]]]:
+    import typer
+    import typer.main
+
+    app = typer.Typer(add_completion=False)
+    app.command()(function)
+    command = typer.main.get_command(app)
+    context = command.make_context(name, [], resilient_parsing=True)
+    records = [parameter.get_help_record(context) for parameter in command.get_params(context)]
+    usage = command.get_usage(context).partition(":")[2].strip()
+    return usage, command.help or "", [record for record in records if record]
+
+
+def _code(text: str) -> str:
+    return f"`{text}`".replace("|", "\\|")
+
+
+def _cell(text: str) -> str:
+    # What stands in angle brackets is no HTML, and a bar ends no cell.
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
