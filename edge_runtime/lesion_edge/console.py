@@ -9,6 +9,7 @@ import contextlib
 import errno
 import functools
 import os
+import shutil
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -101,7 +102,11 @@ def progress_bar(description: str, total: int | Callable[[], int] | None) -> Ite
         return
     from tqdm import tqdm
 
-    with tqdm(desc=description, total=None if callable(total) else total, leave=False, file=sys.stderr) as bar:
+    steps = None if callable(total) else total
+    columns, rows = (
+        shutil.get_terminal_size()
+    )  # a serial console has neither by its own word, and tqdm believes it
+    with tqdm(desc=description, total=steps, leave=False, file=sys.stderr, ncols=columns, nrows=rows) as bar:
         if callable(total):
             import threading
 

@@ -458,7 +458,7 @@ def test_terminal_shows_a_summary_with_the_rate(bundle: Path, folder: Path, tmp_
                 text += part
     assert run.returncode == 0
     assert re.search(rb"10 images; 10 in [\d.]+ s, [\d.]+ images/s on cpu \(int8\)", text)
-    assert re.search(rb"images .*/s", text), "the bar was there"
+    assert re.search(rb"images: .*/s", text), "the bar was there"
 
 
 def test_every_kind_of_failure_is_a_row_and_the_rest_goes_on(bundle: Path, paint: Paint, tmp_path: Path) -> None:
