@@ -15,7 +15,7 @@ from PIL import Image
 from lesion_edge.errors import LesionEdgeError
 from lesion_edge.preprocess import load_pixels
 from lesion_train.cli import train
-from lesion_train.dataset import choose_positive, load_dataset
+from lesion_train.dataset import load_dataset
 from lesion_train.image_cache import ImageCache
 from lesion_train.paper import train_paper
 from lesion_train.run import Sample, TrainConfig, run_metadata
@@ -244,11 +244,3 @@ def test_interrupted_run_goes_on_to_the_same_scores(
     for row, expected in zip(parts, whole, strict=True):
         assert row.pop("stage") == expected.pop("stage")
         assert {key: float(value) for key, value in row.items()} == pytest.approx(expected, rel=1e-3)
-
-
-def test_class_to_detect_is_malignant_where_there_is_one(capsys: pytest.CaptureFixture[str]) -> None:
-    assert choose_positive(["benign", "malignant", "unsure"], None) == "malignant"
-    assert choose_positive(["benign", "malignant"], "benign") == "benign"
-    assert capsys.readouterr().err == ""
-    assert choose_positive(["nevus", "melanoma"], None) == "melanoma"
-    assert "--positive-class" in capsys.readouterr().err

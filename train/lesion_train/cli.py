@@ -39,7 +39,9 @@ def train(
     epochs: Annotated[int | None, typer.Option(min=1, help="Per stage. [default: the recipe's]")] = None,
     validation_split: Annotated[float, typer.Option(help="Fraction held out.")] = 0.2,
     seed: Annotated[int, typer.Option(min=0, help="Decides split, first weights and order.")] = 0,
-    positive_class: Annotated[str | None, typer.Option(help="Class to detect. [default: malignant]")] = None,
+    positive_class: Annotated[
+        str | None, typer.Option(help="Class to detect. [default: malignant, or the disease that the names tell]")
+    ] = None,
     data_license: Annotated[str | None, typer.Option(help="Licence of the images, for the model card.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
 ) -> None:

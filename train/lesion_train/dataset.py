@@ -6,13 +6,11 @@ import contextlib
 import csv
 import io
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from lesion_edge.console import say
 from lesion_edge.errors import LesionEdgeError
 from lesion_edge.images import find_images
 from lesion_train.run import Sample
@@ -161,19 +159,3 @@ def split_by_group(samples: list[Sample], fraction: float, seed: int) -> list[bo
             for index in members[position]:
                 held_out[index] = True
     return held_out
-
-
-def choose_positive(class_names: Sequence[str], asked: str | None) -> str:
-    """Name the class that sensitivity, threshold and class-activation map are about.
-
-    Raises:
-        LesionEdgeError: the class asked for does not exist.
-    """
-    if asked is not None:
-        if asked not in class_names:
-            raise LesionEdgeError(f"--positive-class {asked} is not one of {', '.join(class_names)}")
-        return asked
-    if "malignant" in class_names:
-        return "malignant"
-    say(f"no class is called malignant: taking '{class_names[-1]}' as the one to detect (--positive-class)")
-    return class_names[-1]

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from lesion_edge.console import say
 from lesion_edge.errors import LesionEdgeError
-from lesion_train.dataset import Dataset, choose_positive, load_dataset
+from lesion_train.class_names import choose_positive
+from lesion_train.dataset import Dataset, load_dataset
 from lesion_train.image_cache import ImageCache, decode
 
 if TYPE_CHECKING:
