@@ -1,8 +1,10 @@
-# Every target sets itself up: a virtual environment in .venv with the versions of constraints.txt.
+# Every target sets itself up: a virtual environment with the versions of constraints.txt, made anew when they change.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+DEVICE_VENV := .venv-device
+DEVICE_READY := $(DEVICE_VENV)/.ready
 DEMO := demo
 export NO_MKDOCS_2_WARNING := 1
 MODEL := runs/model
@@ -10,12 +12,18 @@ SHIPPED := edge_runtime/lesion_edge/bundle
 WEIGHTS ?= imagenet
 DATA_LICENSE := $(file < models/robust/DATA_LICENSE)
 
-.PHONY: demo model test test-portability check docs bench wheel clean
+.DEFAULT_GOAL := help
+.PHONY: help demo model test test-device test-portability check docs bench wheel clean
 
-$(READY): pyproject.toml constraints.txt
+help:  ## show this list
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 26
+
+$(READY): EXTRAS := train,export,cpu,test,docs,dev
+$(DEVICE_READY): EXTRAS := cpu,test
+$(READY) $(DEVICE_READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Lesion Edge needs Python 3.11 or later: make PYTHON=python3.12 …")'
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[train,export,cpu,docs,dev]"
+	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$(EXTRAS)]"
 	touch $@
 
 demo: $(READY)  ## generate images, train, export to int8, classify a folder the training never saw
@@ -41,28 +49,45 @@ model: $(READY)  ## DATA=…/lesions.csv [WEIGHTS=FILE]: train the model that sh
 	$(BIN)/lesion-export $(MODEL)/run --output $(MODEL)/bundle --quantize --card-notes models/robust/card_notes.md
 	$(BIN)/python -m lesion_export.ship $(MODEL)/bundle --output $(SHIPPED)
 
-test: $(READY)
+test: $(READY)  ## every test; those that need a GPU, real images or emulators skip visibly
 	$(BIN)/python -m pytest
+
+test-device: $(DEVICE_READY)  ## the device's tests, where nothing is installed but [cpu], pytest and hypothesis
+	$(DEVICE_VENV)/bin/python -m pytest tests/edge_runtime
 
 test-portability: $(READY)  ## as root on Debian: installs emulators of other CPUs and compares int8 on them
 	$(BIN)/python benchmarks/portability.py --install
 	LESION_EDGE_ALL_CPUS=1 $(BIN)/python -m pytest tests/export/test_portability.py
 
-check: $(READY)
+# deptry: first that every import is declared and every declared package imported, then that the extras of one folder
+# bring what that folder imports (the other extras count as development packages, which no folder may import).
+TOOLS := docs,dev,bench
+DEPTRY := $(BIN)/deptry --no-ansi
+
+check: $(READY)  ## format, lint, types, imports against pyproject.toml, workflow and citation against their schemas
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/mkdocs build --strict --quiet
+	$(DEPTRY) train export edge_runtime --optional-dependencies-dev-groups test,$(TOOLS)
+	$(DEPTRY) edge_runtime --ignore DEP002 --optional-dependencies-dev-groups train,export,test,$(TOOLS)
+	$(DEPTRY) train --ignore DEP002 --optional-dependencies-dev-groups export,cpu,gpu,test,$(TOOLS)
+	$(DEPTRY) export --ignore DEP002 --optional-dependencies-dev-groups train,gpu,test,$(TOOLS)
+	$(DEPTRY) tests benchmarks docs --ignore DEP002
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
+	$(BIN)/zizmor --offline --quiet .github
+	$(BIN)/pre-commit validate-config
 
 docs: $(READY)  ## the documentation site, in site/
 	$(BIN)/mkdocs build --strict
 
-bench: $(READY)  ## BUNDLE=… RUN=… IMAGES=…
+bench: $(READY)  ## BUNDLE=… RUN=… IMAGES=…: speed, and parity with the Keras model
 	$(BIN)/python benchmarks/latency.py $(RUN) $(BUNDLE) $(IMAGES)
 	$(BIN)/python benchmarks/parity.py $(RUN) $(BUNDLE) $(IMAGES)
 
-wheel: $(READY)
+wheel: $(READY)  ## the wheel, in dist/
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 
-clean:
-	rm -rf $(VENV) $(DEMO) dist site
+clean:  ## remove environments, demo, wheels and site
+	rm -rf $(VENV) $(DEVICE_VENV) $(DEMO) dist site
