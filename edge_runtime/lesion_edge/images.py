@@ -1,4 +1,7 @@
-"""Finds the images that a command was asked for, without holding their names in memory."""
+"""Finds the images that a command was asked for, without holding their names in memory.
+
+No file of a folder that may be an image is passed over in silence: a lesion without a row reads as no finding.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +11,70 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from lesion_edge.errors import LesionEdgeError
-from lesion_edge.preprocess import EXTENSIONS
 
 if TYPE_CHECKING:
     from lesion_edge.classifier import Prediction
 
 
-def find_images(paths: Sequence[str], listing: Iterable[str] = ()) -> Iterator[str]:
+def _endings(text: str) -> frozenset[str]:
+    return frozenset(f".{ending}" for ending in text.split())
+
+
+EXTENSIONS = _endings("jpg jpeg jpe jfif jfi jif pjpeg pjp mpo jps png apng webp tif tiff bmp dib gif")
+"""Lower-case endings of the formats that are read. Another file is known by its content."""
+
+OTHER_IMAGES = _endings(
+    "heic heif hif avif dcm dicom ima jp2 j2k jpx jpf jxl dng cr2 cr3 nef nrw arw srf orf rw2 raf pef raw "
+    "svs ndpi scn psd tga ppm pgm pnm pbm pcx ico svg exr hdr"
+)
+"""Endings of images that are not read: each becomes an error row, whatever it holds."""
+
+COMPANIONS = _endings(
+    "txt csv tsv json jsonl xml html htm md rst yaml yml toml ini cfg log pdf doc docx xls xlsx ppt pptx odt ods "
+    "rtf db sqlite lnk url py ipynb sh bat xmp aae wav mp3 m4a mp4 mov avi"
+)
+"""Endings of files that lie beside images and are none. Text with any other ending counts as such, too."""
+
+UNFINISHED = _endings("part partial filepart crdownload download tmp")
+"""Endings of files that are still being copied; `--watch` waits for their own name."""
+
+PROBE = 512
+"""Bytes of a file's beginning that are looked at."""
+
+
+class PassedOver:
+    """Files of folders that are no images: counted, and the first of them named."""
+
+    NAMED = 5
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._names: list[str] = []
+
+    def add(self, path: str) -> None:
+        """Count one file, or one folder whose name ends with a slash."""
+        self.count += 1
+        if len(self._names) < self.NAMED:
+            self._names.append(path)
+
+    def sentence(self) -> str:
+        """What was passed over, in one line; empty where nothing was."""
+        if not self.count:
+            return ""
+        names = ", ".join(name if name.isprintable() else ascii(name) for name in self._names)
+        more = f" and {self.count - len(self._names)} more" if self.count > len(self._names) else ""
+        return f"passed over, no images: {names}{more}"
+
+
+def find_images(
+    paths: Sequence[str], listing: Iterable[str] = (), pass_over: Callable[[str], object] = lambda path: None
+) -> Iterator[str]:
     """Yield the images of folders (recursive, names sorted) and the files named themselves, in order.
 
-    A folder yields the files whose ending is in `EXTENSIONS` and passes over hidden ones. A file that is named
-    is always yielded, and `-` stands for the lines of `listing`.
+    A folder yields every file with an image's ending or content, and every file that is not known as something
+    else, so that a format that is not read becomes an error. Hidden files, text and the usual companions of
+    images (`COMPANIONS`) go to `pass_over`, folders with a slash at the end. A file that is named is always
+    yielded, and `-` stands for the lines of `listing`.
 
     Raises:
         LesionEdgeError: at once, before the first image, when a path does not exist.
@@ -26,12 +82,68 @@ def find_images(paths: Sequence[str], listing: Iterable[str] = ()) -> Iterator[s
     for path in paths:
         if path != "-" and not os.path.lexists(path):
             raise LesionEdgeError(f"{path} does not exist")
-    return (image for path in paths for image in _expand(path, listing))
+    return (image for path in paths for image in _expand(path, listing, pass_over))
 
 
-def is_image_name(name: str) -> bool:
-    """Whether a file in a folder counts as an image, by its name."""
-    return os.path.splitext(name)[1].lower() in EXTENSIONS and not name.startswith(".")
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is no concern of the user's: hidden, or what macOS adds to an archive."""
+    return name.startswith(".") or name == "__MACOSX"
+
+
+def is_readable_format(path: str) -> bool:
+    """Whether a file has the ending or the content of a format that is read."""
+    return _ending(path) in EXTENSIONS or _begins_like_an_image(_beginning(path) or b"")
+
+
+def is_unfinished(path: str) -> bool:
+    """Whether a file's name says that it is still being copied."""
+    return _ending(path) in UNFINISHED
+
+
+def may_be_image(path: str) -> bool:
+    """Whether a file of a folder is yielded: it is an image, or nothing says that it is none."""
+    ending = _ending(path)
+    if ending in EXTENSIONS or ending in OTHER_IMAGES:
+        return True
+    content = _beginning(path)
+    if content is None:  # a file that may not be read can be anything
+        return os.path.isfile(path) and ending not in COMPANIONS
+    return _begins_like_an_image(content) or not (ending in COMPANIONS or _is_text(content))
+
+
+def _ending(path: str) -> str:
+    return os.path.splitext(path)[1].lower()
+
+
+def _beginning(path: str) -> bytes | None:
+    """First bytes of a regular file; None where they cannot be had."""
+    try:
+        if not os.path.isfile(path):  # opening a FIFO would wait for its writer
+            return None
+        with open(path, "rb") as file:
+            return file.read(PROBE)
+    except OSError:
+        return None
+
+
+def _begins_like_an_image(content: bytes) -> bool:
+    if content.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a")):
+        return True
+    if content.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
+        return True
+    if content.startswith(b"RIFF"):
+        return content[8:12] == b"WEBP"
+    return content.startswith(b"BM") and content[6:10] == bytes(4)
+
+
+def _is_text(content: bytes) -> bool:
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        if len(content) < PROBE or error.start < PROBE - 4:  # else a letter is cut in two
+            return False
+        text = content[: error.start].decode("utf-8")
+    return bool(text) and all(letter.isprintable() or letter in "\n\r\t\f\ufeff" for letter in text)
 
 
 class StdinPaths:
@@ -72,11 +184,11 @@ class StdinPaths:
             yield image
 
 
-def _expand(path: str, listing: Iterable[str]) -> Iterator[str]:
+def _expand(path: str, listing: Iterable[str], pass_over: Callable[[str], object]) -> Iterator[str]:
     if path == "-":
         yield from (line.rstrip("\r\n") for line in listing if line.strip())
     elif os.path.isdir(path):
-        yield from _walk(path, ())
+        yield from _walk(path, (), pass_over)
     else:
         yield path
 
@@ -88,21 +200,17 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _walk(folder: str, parents: tuple[str, ...]) -> Iterator[str]:
+def _walk(folder: str, parents: tuple[str, ...], pass_over: Callable[[str], object]) -> Iterator[str]:
     # A link to a folder above would go round for ever.
     real = os.path.realpath(folder)
     if real in parents:
         return
     names, folders = [], set()  # of 100,000 images, the names alone are held
     try:
-        with os.scandir(folder) as found:
-            for entry in found:
-                if entry.name.startswith("."):
-                    continue
+        with os.scandir(folder) as entries:
+            for entry in entries:
                 if _is_folder(entry):
                     folders.add(entry.name)
-                elif not is_image_name(entry.name):
-                    continue
                 names.append(entry.name)
     except OSError:
         yield folder  # becomes an error row, like an image that cannot be read
@@ -110,7 +218,11 @@ def _walk(folder: str, parents: tuple[str, ...]) -> Iterator[str]:
     names.sort()
     for name in names:
         path = os.path.join(folder, name)
-        if name in folders:
-            yield from _walk(path, (*parents, real))
-        else:
+        if is_hidden(name):
+            pass_over(path + "/" * (name in folders))
+        elif name in folders:
+            yield from _walk(path, (*parents, real), pass_over)
+        elif may_be_image(path):
             yield path
+        else:
+            pass_over(path)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from lesion_edge.console import progress_bar, say
 from lesion_edge.errors import LesionEdgeError
-from lesion_edge.images import StdinPaths, find_images
+from lesion_edge.images import PassedOver, StdinPaths, find_images
 from lesion_edge.parallel import ordered_map
 
 if TYPE_CHECKING:
@@ -53,11 +53,13 @@ def run(job: InferenceOptions) -> bool:
     _check(job)
     images: Iterator[str] = iter(())
     stdin_paths = _stdin_paths(job.paths)
+    passed_over = PassedOver()
     if not job.watch:
-        found = find_images(job.paths, stdin_paths or ())
+        found = find_images(job.paths, stdin_paths or (), passed_over.add)
         first = next(found, None)
         if first is None:
-            raise LesionEdgeError(f"no images in {', '.join(job.paths)}")
+            reason = f" ({passed_over.sentence()})" if passed_over.count else ""
+            raise LesionEdgeError(f"no images in {', '.join(job.paths)}{reason}")
         images = chain([first], found)
 
     from lesion_edge.classifier import Classifier
@@ -108,6 +110,8 @@ def run(job: InferenceOptions) -> bool:
                 advance(1)
         except KeyboardInterrupt:
             interrupted = True
+    if passed_over.count:
+        say(passed_over.sentence())
     say(summary.table() if sys.stderr.isatty() else summary.line())
     if evaluation is not None and not interrupted:
         say(evaluation.table())

@@ -29,9 +29,6 @@ VERSION = 1
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
 """Pillow's names of the formats that are accepted, whatever the file is called."""
 
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif"})
-"""Lower-case file name endings by which a folder is searched for images."""
-
 MAX_PIXELS = 100_000_000
 """Images with more pixels are refused before they are decoded (a decompression bomb, or a slide scan)."""
 

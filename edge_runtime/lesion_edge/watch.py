@@ -6,7 +6,8 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from lesion_edge.images import find_images
+from lesion_edge.console import say
+from lesion_edge.images import find_images, is_unfinished
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -35,13 +36,14 @@ class Watcher:
         self._done = done
         self._clock = clock
         self._since: dict[str, tuple[int, int, float]] = {}
+        self._passed_over: set[str] = set()
 
     def poll(self) -> list[str]:
         """Files that have settled and have no row yet."""
         now = self._clock()
         known, self._since = self._since, {}
-        for path in find_images(self._paths):
-            if path in self._done:
+        for path in find_images(self._paths, pass_over=self._say_passed_over):
+            if path in self._done or is_unfinished(path):
                 continue
             try:
                 status = os.stat(path)
@@ -52,6 +54,11 @@ class Watcher:
                 before = (status.st_size, status.st_mtime_ns, now)
             self._since[path] = before
         return [path for path, (*_, since) in self._since.items() if now - since >= SETTLED]
+
+    def _say_passed_over(self, path: str) -> None:
+        if path not in self._passed_over:
+            self._passed_over.add(path)
+            say(f"passed over, no image: {path}")
 
     def accept(self, prediction: Prediction) -> bool:
         """Whether a prediction is final; an image that may still be growing is tried again."""

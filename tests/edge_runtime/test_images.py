@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lesion_edge.errors import LesionEdgeError
-from lesion_edge.images import find_images, is_image_name
+from lesion_edge.images import PassedOver, find_images, is_readable_format
 
 
 @pytest.fixture
@@ -45,8 +45,21 @@ Plant = Callable[..., None]
             ["1.jpg", "2.JPEG", "3.Png", "4.webp", "5.tif", "6.tiff", "7.bmp", "8.gif"],
             id="every accepted ending, in either case",
         ),
-        pytest.param(["a.txt", "b.jpg.part", "jpg", "c.dcm", "labels.csv"], [], id="nothing else"),
+        pytest.param(
+            ["a.jfif", "b.jpe", "c.mpo", "d.JPS", "e.dib"],
+            ["a.jfif", "b.jpe", "c.mpo", "d.JPS", "e.dib"],
+            id="the rarer endings of the same formats",
+        ),
+        pytest.param(
+            ["IMG_0001", "a.HEIC", "b.dcm", "c.avif", "d.jpg.part", "e.bin", "f.dng", "g.jp2"],
+            ["IMG_0001", "a.HEIC", "b.dcm", "c.avif", "d.jpg.part", "e.bin", "f.dng", "g.jp2"],
+            id="what may be an image, for an error row",
+        ),
+        pytest.param(
+            ["a.txt", "Thumbs.db", "labels.csv", "report.pdf", "clip.MOV"], [], id="companions of images"
+        ),
         pytest.param([".a.jpg", "._b.jpg", ".thumbnails/c.jpg", ".jpg"], [], id="nothing hidden"),
+        pytest.param(["__MACOSX/a.jpg", ".ipynb_checkpoints/b.jpg"], [], id="nothing that a program left behind"),
         pytest.param(["folder.png/a.jpg"], ["folder.png/a.jpg"], id="a folder called like an image is a folder"),
         pytest.param(
             [" a b.png", "-rf.png", "new\nline.png", "é.png"],
@@ -147,8 +160,78 @@ def test_folder_that_fails_while_it_is_read_is_yielded_itself(
     assert list(find_images(["data"])) == ["data/a.png", "data/closed", "data/z.png"]
 
 
+JPEG = b"\xff\xd8\xff\xe0\x00\x10JFIF\x00"
+
+
 @pytest.mark.parametrize(
-    ("name", "counts"), [("a.jpg", True), ("a.JPG", True), ("a.jpg.txt", False), (".a.jpg", False)]
+    ("name", "content", "yielded", "readable"),
+    [
+        pytest.param("IMG_0003", JPEG, True, True, id="JPEG without an ending"),
+        pytest.param("a.txt", JPEG, True, True, id="JPEG called text"),
+        pytest.param("Thumbs.db", JPEG, True, True, id="JPEG called a database"),
+        pytest.param("a.heic", JPEG, True, True, id="JPEG called HEIC"),
+        pytest.param("1.2.840", b"\x89PNG\r\n\x1a\n\0", True, True, id="PNG"),
+        pytest.param("a.001", b"GIF89a\0", True, True, id="GIF"),
+        pytest.param("a.scan", b"II*\0\x08\0\0\0", True, True, id="TIFF, little-endian"),
+        pytest.param("a.scan", b"MM\0*\0\0\0\x08", True, True, id="TIFF, big-endian"),
+        pytest.param("a.scan", b"II+\0\x08\0\0\0", True, True, id="BigTIFF"),
+        pytest.param("a", b"RIFF\x10\0\0\0WEBPVP8 ", True, True, id="WebP"),
+        pytest.param("a", b"BM\x36\0\0\0\0\0\0\0\x36", True, True, id="BMP"),
+        pytest.param("a.heic", b"not read here" * 99, True, False, id="HEIC, whatever it holds"),
+        pytest.param("a.dcm", b"text", True, False, id="DICOM, whatever it holds"),
+        pytest.param("a", bytes(128) + b"DICM", True, False, id="DICOM without an ending"),
+        pytest.param("a", b"", True, False, id="an empty file without an ending"),
+        pytest.param("a.jpg", b"text", True, True, id="text called JPEG"),
+        pytest.param("sound.wav", b"RIFF\x10\0\0\0WAVEfmt ", False, False, id="sound"),
+        pytest.param("BMI.dat", b"BMI of all patients\n", False, False, id="text that begins like a BMP"),
+        pytest.param("README", b"Images of 2024\n", False, False, id="text without an ending"),
+        pytest.param("LIESMICH", "Bilder für München\n".encode() * 60, False, False, id="text with umlauts"),
+        pytest.param("README", "ü".encode() * 600, False, False, id="text whose letter is cut in two"),
+        pytest.param("README", b"a" + "ü".encode() * 600, False, False, id="text whose letter is whole"),
+        pytest.param("data.bin", b"\x01\xfe\x00\x02" * 99, True, False, id="bytes of nothing known"),
+        pytest.param("Thumbs.db", b"\xd0\xcf\x11\xe0" * 99, False, False, id="Windows' thumbnails"),
+    ],
 )
-def test_image_name(name: str, counts: bool) -> None:
-    assert is_image_name(name) is counts
+def test_image_is_known_by_its_content(
+    plant: Plant, name: str, content: bytes, yielded: bool, readable: bool
+) -> None:
+    plant("data/")
+    Path("data", name).write_bytes(content)
+    passed_over = PassedOver()
+    assert list(find_images(["data"], pass_over=passed_over.add)) == ([f"data/{name}"] if yielded else [])
+    assert passed_over.sentence() == ("" if yielded else f"passed over, no images: data/{name}")
+    assert is_readable_format(f"data/{name}") is readable
+
+
+def test_what_is_passed_over_is_counted_and_the_first_are_named(plant: Plant) -> None:
+    plant("data/.DS_Store", "data/.hidden/a.jpg", "data/a.png", "data/sub/b.txt", "data/sub/c\n.csv")
+    plant(*(f"data/z{index}.txt" for index in range(4)))
+    passed_over = PassedOver()
+    assert list(find_images(["data"], pass_over=passed_over.add)) == ["data/a.png"]
+    assert passed_over.count == 8
+    assert passed_over.sentence() == (
+        "passed over, no images: data/.DS_Store, data/.hidden/, data/sub/b.txt, 'data/sub/c\\n.csv', "
+        "data/z0.txt and 3 more"
+    )
+
+
+@pytest.mark.parametrize(
+    "make", [os.mkfifo, lambda path: os.symlink("nowhere", path)], ids=["FIFO", "link to nowhere"]
+)
+def test_what_is_no_file_is_not_waited_for_and_named_one_way_or_another(
+    plant: Plant, make: Callable[[str], None]
+) -> None:
+    plant("data/")
+    make("data/a.jpg")
+    make("data/b")
+    passed_over = PassedOver()
+    assert list(find_images(["data"], pass_over=passed_over.add)) == ["data/a.jpg"]
+    assert passed_over.sentence() == "passed over, no images: data/b"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
+def test_file_that_nobody_may_read_becomes_an_error(plant: Plant) -> None:
+    plant("data/IMG_1", "data/notes.txt")
+    os.chmod("data/IMG_1", 0)
+    os.chmod("data/notes.txt", 0)
+    assert list(find_images(["data"])) == ["data/IMG_1"]
