@@ -39,8 +39,8 @@ def main() -> None:
     files = itertools.islice(find_images([str(arguments.images)]), 50)
     images = [load_pixels(file, manifest.image_size, manifest.resize)[None] for file in files]
     contestants = {"Keras": keras_function(arguments.run / "model.keras", arguments.threads)}
-    for name, variant in manifest.variants.items():
-        content = read_variant(arguments.bundle, variant)
+    for name in manifest.variants:
+        content = read_variant(arguments.bundle, manifest, name)
         contestants[name] = graph_function(content, arguments.threads)
         contestants[f"{name} without cam"] = graph_function(without_cam(content), arguments.threads)
 

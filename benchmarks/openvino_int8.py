@@ -36,8 +36,7 @@ def main() -> None:
     files = itertools.islice(find_images([str(arguments.images)]), CALIBRATION_IMAGES)
     images = [load_pixels(file, manifest.image_size, manifest.resize)[None] for file in files]
     int8, fp32 = (
-        open_session(read_variant(arguments.bundle, manifest.variants[name]), threads=1)
-        for name in ("int8", "fp32")
+        open_session(read_variant(arguments.bundle, manifest, name), threads=1) for name in ("int8", "fp32")
     )
     contestants = {
         "ours, int8": lambda image: int8.run(["probabilities"], {"image": image}),

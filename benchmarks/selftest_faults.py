@@ -26,7 +26,7 @@ from PIL import Image
 from lesion_edge import selftest
 from lesion_edge.classifier import Classifier
 from lesion_edge.errors import LesionEdgeError
-from lesion_edge.manifest import FILE_NAME
+from lesion_edge.manifest import FILE_NAME, manifest_text
 from lesion_edge.preprocess import load_pixels
 
 
@@ -96,10 +96,11 @@ def flipped_in_weights(bundle: Path, copy: Path, bit: int, count: int) -> int:
         values.view(np.uint8).reshape(-1)[rng.integers(values.size)] ^= np.uint8(1 << bit)
         tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
         content = graph.SerializeToString()
-        (copy / "int8.onnx").write_bytes(content)
         record = json.loads((copy / FILE_NAME).read_text(encoding="utf-8"))
-        record["variants"]["int8"]["sha256"] = hashlib.sha256(content).hexdigest()
-        (copy / FILE_NAME).write_text(json.dumps(record), encoding="utf-8")
+        del record["digest"]
+        record["variants"]["int8"].update(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
+        (copy / "int8.onnx").write_bytes(content)
+        (copy / FILE_NAME).write_text(manifest_text(record), encoding="utf-8")
         caught += not selftest.self_test(Classifier.load(copy, "cpu", variant="int8")).passed
     return caught
 

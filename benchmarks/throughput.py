@@ -45,7 +45,7 @@ def main() -> None:
     found = itertools.islice(find_images([str(arguments.images)]), arguments.count)
     files = list(itertools.islice(itertools.cycle(list(found)), arguments.count))
     classifier = Classifier(arguments.bundle, device="cpu")
-    session = open_session(read_variant(arguments.bundle, manifest.variants[classifier.variant]))
+    session = open_session(read_variant(arguments.bundle, manifest, classifier.variant))
     pixels = [load_pixels(file, size, manifest.resize)[None] for file in files]
 
     def network(image: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -49,6 +50,21 @@ def paint_images(folder: Path, per_class: int, seed: int) -> None:
             Image.fromarray(np.clip(noise, 0, 255).astype(np.uint8)).save(folder / name / f"{index:02}.png")
 
 
+def edit_bundle(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change a manifest, and make all digests fit: what somebody does who knows how they are made."""
+    from lesion_edge.manifest import CONTRACT_KEY, FILE_NAME, contract_digest, manifest_text
+    from lesion_edge.model_file import with_metadata
+
+    content = json.loads((folder / FILE_NAME).read_text(encoding="utf-8"))
+    del content["digest"]
+    change(content)
+    for entry in content["variants"].values():
+        graph = with_metadata((folder / entry["file"]).read_bytes(), CONTRACT_KEY, contract_digest(content))
+        (folder / entry["file"]).write_bytes(graph)
+        entry.update(sha256=hashlib.sha256(graph).hexdigest(), bytes=len(graph))
+    (folder / FILE_NAME).write_text(manifest_text(content), encoding="utf-8")
+
+
 @dataclass(frozen=True)
 class TrainedRun:
     """A finished training, and how its command ended."""
@@ -83,6 +99,12 @@ def export_run(run: Path, bundle: Path) -> ExportedBundle:
 def command() -> Callable[..., FinishedCommand]:
     """`run_command`."""
     return run_command
+
+
+@pytest.fixture(scope="session")
+def edit() -> Callable[[Path, Callable[[dict[str, Any]], object]], None]:
+    """`edit_bundle`."""
+    return edit_bundle
 
 
 @pytest.fixture(scope="session")

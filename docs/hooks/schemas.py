@@ -10,7 +10,7 @@ import types
 import typing
 from typing import Any, Literal
 
-from lesion_edge.manifest import SCHEMA_VERSION, VARIANTS, Manifest, Variant
+from lesion_edge.manifest import SCHEMA_VERSION, VARIANTS, BundleFile, Manifest, Variant
 from lesion_edge.output import columns
 from lesion_edge.preprocess import VERSION
 
@@ -21,6 +21,7 @@ RANGES: dict[tuple[type, str], dict[str, Any]] = {
     (Variant, "temperature"): {"exclusiveMinimum": 0},
     (Variant, "threshold"): {"minimum": 0, "maximum": 1},
     (Variant, "outlier_limit"): {"exclusiveMinimum": 0},
+    (BundleFile, "sha256"): {"minLength": 64, "maxLength": 64},
     (Manifest, "class_names"): {"minItems": 2, "uniqueItems": True},
     (Manifest, "image_size"): {"minimum": 32, "maximum": 4096},
     (Manifest, "variants"): {"minProperties": 1, "propertyNames": {"enum": list(VARIANTS)}},
@@ -54,7 +55,7 @@ def manifest_schema() -> dict[str, Any]:
         "$schema": DIALECT,
         "title": "manifest.json of a Lesion Edge bundle",
         **_object(Manifest),
-        "$defs": {"Variant": _object(Variant)},
+        "$defs": {"Variant": _object(Variant), "BundleFile": _object(BundleFile)},
     }
 
 
@@ -91,13 +92,15 @@ def _object(cls: Any) -> dict[str, Any]:
     hints, docs = typing.get_type_hints(cls), field_docs(cls)
     properties, required = {}, []
     for field in dataclasses.fields(cls):
+        if not field.metadata.get("in_file", True):
+            continue
         properties[field.name] = {**_type(hints[field.name]), **RANGES.get((cls, field.name), {})}
         if docs[field.name]:
             properties[field.name]["description"] = docs[field.name].replace("`", "")
         if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             required.append(field.name)
-    # The loader asks for the two versions although the class has them by itself.
-    required += [name for name in properties if name.endswith("_version")]
+    # The loader asks for these although the class has them by itself.
+    required += [name for name in properties if name.endswith("_version") or name in ("files", "digest")]
     return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -121,7 +121,7 @@ class Classifier:
         if self.variant not in self.manifest.variants:
             available = ", ".join(self.manifest.variants)
             raise LesionEdgeError(f"{bundle} has no variant '{self.variant}', it has: {available}")
-        content = read_variant(bundle, self.manifest.variants[self.variant])
+        content = read_variant(bundle, self.manifest, self.variant)
         # One thread per call and several calls at once: no image waits for another's slowest layer.
         self._session = open_session(content, self.device, threads=1)
         self._scores_outliers = self.manifest.variants[self.variant].outlier_limit is not None
@@ -216,27 +216,39 @@ class Classifier:
         ]
 
     def _answers(self, pixels: NDArray[np.uint8], cam: bool) -> Iterator[tuple[Any, ...]]:
-        names = self.manifest.class_names
-        wanted = ["probabilities", *(["cam"] if cam else []), *(["outlier"] if self._scores_outliers else [])]
-        found = dict(zip(wanted, self._call(wanted, pixels), strict=True))
-        labels = apply_threshold(found["probabilities"], self.threshold, names.index(self.manifest.positive_class))
-        for index, (row, label) in enumerate(zip(found["probabilities"].tolist(), labels, strict=True)):
-            outlier = float(found["outlier"][index]) if self._scores_outliers else None
-            if not np.isfinite([*row, outlier or 0]).all():
-                yield _unusable("the network gave no number")
-                continue
-            refused = outlier is not None and outlier > OUTLIER_LIMIT
-            answer = (None, None) if refused else (names[label], row[label])
-            yield (
-                *answer,
-                dict(zip(names, row, strict=True)),
-                None,
-                (found["cam"][index] if cam else None),
-                outlier,
-            )
+        expected = ["probabilities", *(["cam"] if cam else []), *(["outlier"] if self._scores_outliers else [])]
+        outputs = dict(zip(expected, self._call(expected, pixels), strict=True))
+        return label_outputs(outputs, self.manifest.class_names, self.manifest.positive_class, self.threshold)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Classifier, self._arguments
+
+
+def label_outputs(
+    outputs: dict[str, NDArray[Any]], class_names: Sequence[str], positive_class: str, threshold: float | None
+) -> Iterator[tuple[Any, ...]]:
+    """Fields of a `Prediction` behind its path, for each image: the one rule from outputs to answers.
+
+    Args:
+        outputs: `probabilities` (N, K), and `cam` (N, h, w) and `outlier` (N,) where there are.
+        class_names: K names, in the order of the probabilities.
+        positive_class: the class to detect.
+        threshold: as for `apply_threshold`.
+    """
+    labels = apply_threshold(outputs["probabilities"], threshold, class_names.index(positive_class))
+    for index, (row, label) in enumerate(zip(outputs["probabilities"].tolist(), labels, strict=True)):
+        outlier = float(outputs["outlier"][index]) if "outlier" in outputs else None
+        if not np.isfinite([*row, outlier or 0]).all():
+            yield _unusable("the network gave no number")
+            continue
+        refused = outlier is not None and outlier > OUTLIER_LIMIT
+        yield (
+            *((None, None) if refused else (class_names[label], row[label])),
+            dict(zip(class_names, row, strict=True)),
+            None,
+            outputs["cam"][index] if "cam" in outputs else None,
+            outlier,
+        )
 
 
 def _unusable(reason: str) -> tuple[None, None, dict[str, float], str]:

@@ -1,4 +1,4 @@
-"""Writes a bundle as a whole: at any moment its folder is the old one or the new one."""
+"""Writes a bundle as a whole, sealed by its digests: at any moment its folder is the old one or the new one."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ import hashlib
 import os
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lesion_edge import atomic
 from lesion_edge.errors import LesionEdgeError
-from lesion_edge.manifest import FILE_NAME, Variant
-
-if TYPE_CHECKING:
-    from lesion_edge.manifest import Manifest
+from lesion_edge.manifest import CONTRACT_KEY, FILE_NAME, BundleFile, Manifest, Variant, contract_digest
+from lesion_edge.model_file import with_metadata
 
 CARD_NAME = "MODEL_CARD.md"
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
@@ -38,15 +37,39 @@ def make_variant(name: str, content: bytes, **fields: Any) -> Variant:
     return Variant(f"{name}.onnx", hashlib.sha256(content).hexdigest(), len(content), **fields)
 
 
+def seal(manifest: Manifest, graphs: dict[str, bytes], card: str) -> dict[str, bytes]:
+    """Make manifest and graphs name each other; see `lesion_edge.manifest`.
+
+    Args:
+        manifest: whose digests are filled in anew.
+        graphs: variant to the content of its ONNX file; but for the entry in `metadata_props` it stays as it is.
+        card: text of the model card.
+
+    Returns:
+        File name to content, of every file of the bundle.
+
+    Raises:
+        ValueError: a graph is no ONNX file.
+    """
+    files = {CARD_NAME: card.encode()}
+    entries = {name: BundleFile(hashlib.sha256(data).hexdigest(), len(data)) for name, data in files.items()}
+    contract = contract_digest(replace(manifest, files=entries).content())
+    variants = {}
+    for name, variant in manifest.variants.items():
+        content = with_metadata(graphs[name], CONTRACT_KEY, contract)
+        files[variant.file] = content
+        variants[name] = replace(variant, sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
+    return {**files, FILE_NAME: replace(manifest, files=entries, variants=variants).to_json().encode()}
+
+
 def write_bundle(folder: Path, manifest: Manifest, graphs: dict[str, bytes], card: str) -> None:
-    """Write graphs, model card and manifest beside the target, then put them in its place in one step."""
+    """Seal graphs, card and manifest, write them beside the target, and put them in its place in one step."""
     folder = folder.resolve()
+    files = seal(manifest, graphs, card)
     unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        for name, content in graphs.items():
-            atomic.write_bytes(unfinished / manifest.variants[name].file, content)
-        atomic.write_text(unfinished / CARD_NAME, card)
-        atomic.write_text(unfinished / FILE_NAME, manifest.to_json())
+        for name, content in files.items():
+            atomic.write_bytes(unfinished / name, content)
         unfinished.chmod(0o755)
         if folder.exists():
             _exchange(unfinished, folder)

@@ -78,10 +78,9 @@ Both ways to choose the threshold, with what they reach on the validation images
 
 ## Check the files
 
-{chr(10).join(f"- `{v.file}`: SHA-256 `{v.sha256}`" for v in manifest.variants.values())}
-
-A copy of this bundle may hold only some of them, as its manifest says. `lesion-infer` compares them each time it
-loads a graph, and `lesion-infer --self-test` proves that a device gives the answers recorded here.
+`manifest.json` holds the SHA-256 of every file of this bundle, of this page too, and a digest of its own that the
+graphs repeat. `lesion-infer` compares them each time it loads a graph; `lesion-infer --self-test` proves that a
+device gives the answers recorded there.
 """
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lesion_edge.console import say
-from lesion_edge.selftest import TOLERANCES, golden_pixels
+from lesion_edge.selftest import TOLERANCES, expected_answers
 from lesion_edge.session import open_session
 from lesion_export import gates, onnx_graph, run_images
 from lesion_export.convert import convert, set_temperature
@@ -121,16 +121,21 @@ def _describe(
             "balanced-accuracy": "highest balanced accuracy on the validation images",
         }[wanted.threshold_method]
     session = open_session(content, threads=1)
-    names = ["logits"] if outputs.outliers is None else ["logits", "outlier"]
-    golden: dict[str, list[Any]] = {name: [] for name in names}
-    for pixels in golden_pixels(source.image_size, source.resize):
-        for name, value in zip(names, session.run(names, {"image": pixels}), strict=True):
-            golden[name].append(value[0].tolist())
+    names = ["logits", "probabilities", *([] if outputs.outliers is None else ["outlier"])]
     return {
         "temperature": outputs.temperature,
         "threshold": outputs.threshold,
         "threshold_method": method,
         "thresholds": thresholds,
         "outlier_limit": outputs.outlier_limit,
-        "self_test": {**golden, "tolerance": TOLERANCES[variant]},
+        "self_test": expected_answers(
+            lambda pixels: dict(zip(names, session.run(names, {"image": pixels}), strict=True)),
+            TOLERANCES[variant],
+            image_size=source.image_size,
+            resize=source.resize,
+            class_names=source.class_names,
+            positive_class=source.positive_class,
+            threshold=outputs.threshold,
+            outlier_limit=outputs.outlier_limit,
+        ),
     }

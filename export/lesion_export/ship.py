@@ -2,7 +2,8 @@
 
     python -m lesion_export.ship BUNDLE [--output FOLDER]
 
-The files are those that the export proved, byte for byte; nothing is converted again.
+The graph is the one that the export proved; nothing is converted again, only the digest in its metadata is that of
+the manifest that names it alone.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from lesion_edge import console
 from lesion_edge.classifier import SHIPPED_BUNDLE
 from lesion_edge.console import say
 from lesion_edge.errors import LesionEdgeError
-from lesion_edge.manifest import load_manifest, read_variant
+from lesion_edge.manifest import MAX_TEXT_BYTES, load_manifest, read_file, read_variant
 from lesion_export.bundle import CARD_NAME, check_output, write_bundle
 from lesion_export.gates import Gate, all_passed
 
@@ -40,11 +41,8 @@ def ship(
     if SHIPPED_VARIANT not in {gate.variant for gate in gates} or not all_passed(gates):
         raise LesionEdgeError(f"{bundle} does not record that {SHIPPED_VARIANT} passed its gates: export it again")
     variant = manifest.variants[SHIPPED_VARIANT]
-    content = read_variant(bundle, variant)
-    try:
-        card = (bundle / CARD_NAME).read_text(encoding="utf-8")
-    except OSError as error:
-        raise LesionEdgeError(f"cannot read {bundle / CARD_NAME}: {error.strerror}") from None
+    content = read_variant(bundle, manifest, SHIPPED_VARIANT)
+    card = read_file(bundle / CARD_NAME, MAX_TEXT_BYTES).decode()
     alone = replace(manifest, variants={SHIPPED_VARIANT: variant})
     write_bundle(output, alone, {SHIPPED_VARIANT: content}, card)
     say(f"{output}: {variant.file}, {len(content) / 2**20:.1f} MiB")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lesion_edge.manifest import FILE_NAME, Manifest, Variant
+from lesion_edge.manifest import Manifest
+from lesion_export import bundle as bundles
 
 SIZE = 32
 CLASSES = {2: ("benign", "malignant"), 3: ("red", "green", "blue")}
@@ -91,15 +91,12 @@ def write_bundle(
 ) -> Path:
     """Write a whole bundle; every variant holds the same graph, with the outlier score if it is `scored`."""
     content = build_graph(classes, outlier_rank=1 if scored else None) if graph is None else graph
-    folder.mkdir(parents=True)
-    entries = {}
-    for name in variants:
-        (folder / f"{name}.onnx").write_bytes(content)
-        digest = hashlib.sha256(content).hexdigest()
-        limit = 1.0 if scored else None
-        entries[name] = Variant(f"{name}.onnx", digest, len(content), 1.0, threshold, "none", outlier_limit=limit)
+    fields: dict[str, Any] = {"temperature": 1.0, "threshold": threshold, "threshold_method": "none"}
+    fields["outlier_limit"] = 1.0 if scored else None
+    entries = {name: bundles.make_variant(name, content, **fields) for name in variants}
     manifest = Manifest(CLASSES[classes], POSITIVE[classes], SIZE, "squash", entries)
-    (folder / FILE_NAME).write_text(manifest.to_json(), encoding="utf-8")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    bundles.write_bundle(folder, manifest, dict.fromkeys(variants, content), "the card")
     return folder
 
 

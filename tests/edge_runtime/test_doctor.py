@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -13,26 +12,36 @@ import pytest
 
 from lesion_edge import Classifier, classifier
 from lesion_edge.doctor import examine, installed_wheels
-from lesion_edge.manifest import FILE_NAME
-from lesion_edge.selftest import golden_pixels
+from lesion_edge.selftest import expected_answers
 
 onnxruntime = pytest.importorskip("onnxruntime")
 
 
 @pytest.fixture
-def tested_bundle(make_bundle: Callable[..., Path]) -> Path:
+def tested_bundle(make_bundle: Callable[..., Path], edit: Callable[..., None]) -> Path:
     """A bundle with a golden self-test."""
     folder = make_bundle()
-    loaded = Classifier(folder)
-    logits = [loaded.run(pixels)["logits"][0].tolist() for pixels in golden_pixels(32, "squash")]
-    rewrite(folder, {"logits": logits, "tolerance": 1e-3})
+    rewrite(edit, folder, expected_by(Classifier(folder)))
     return folder
 
 
-def rewrite(folder: Path, self_test: dict[str, Any]) -> None:
-    record = json.loads((folder / FILE_NAME).read_text())
-    record["variants"]["int8"]["self_test"] = self_test
-    (folder / FILE_NAME).write_text(json.dumps(record))
+def expected_by(classifier: Classifier) -> dict[str, Any]:
+    """What `lesion-export` records of a bundle that answers like this one."""
+    manifest, variant = classifier.manifest, classifier.manifest.variants[classifier.variant]
+    return expected_answers(
+        classifier.run,
+        1e-3,
+        image_size=manifest.image_size,
+        resize=manifest.resize,
+        class_names=manifest.class_names,
+        positive_class=manifest.positive_class,
+        threshold=variant.threshold,
+        outlier_limit=variant.outlier_limit,
+    )
+
+
+def rewrite(edit: Callable[..., None], folder: Path, self_test: dict[str, Any]) -> None:
+    edit(folder, lambda content: content["variants"]["int8"].update(self_test=self_test))
 
 
 def test_healthy_device(tested_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -57,12 +66,13 @@ def test_without_a_named_bundle_the_one_that_ships_is_examined(
 
 
 def test_wrong_answers_and_a_missing_self_test_are_problems(
-    tested_bundle: Path, capsys: pytest.CaptureFixture[str]
+    tested_bundle: Path, capsys: pytest.CaptureFixture[str], edit: Callable[..., None]
 ) -> None:
-    rewrite(tested_bundle, {"logits": [[1.0, 2.0]] * 3, "tolerance": 1e-3})
+    expected = expected_by(Classifier(tested_bundle))
+    rewrite(edit, tested_bundle, {**expected, "logits": [[1.0, 2.0]] * 3})
     assert not examine(tested_bundle, "cpu", 1, None)
     assert "PROBLEM self-test: int8 on cpu: FAILED" in capsys.readouterr().out
-    rewrite(tested_bundle, {})
+    rewrite(edit, tested_bundle, {})
     assert not examine(tested_bundle, "cpu", 1, None)
     assert "PROBLEM self-test: the bundle has no self-test" in capsys.readouterr().out
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,18 @@ from typing import Any
 import pytest
 
 from lesion_edge.errors import LesionEdgeError
-from lesion_edge.manifest import FILE_NAME, Manifest, Variant, load_manifest, read_variant
+from lesion_edge.manifest import (
+    FILE_NAME,
+    MAX_TEXT_BYTES,
+    Manifest,
+    Variant,
+    canonical_json,
+    contract_digest,
+    digest_of,
+    load_manifest,
+    manifest_text,
+    read_variant,
+)
 
 DIGEST = "0123456789abcdef" * 4
 MANIFEST = Manifest(
@@ -37,23 +50,20 @@ def test_comes_back_as_it_was_written(tmp_path: Path) -> None:
     assert load_manifest(write(tmp_path, MANIFEST.to_json())) == MANIFEST
 
 
-def test_variant_that_knows_nothing_of_outliers_has_no_score(tmp_path: Path) -> None:
-    older = changed("variants", "int8", "outlier_limit")
-    assert load_manifest(write(tmp_path, older)).variants["int8"].outlier_limit is None
-
-
 def test_is_readable_json_with_both_versions() -> None:
     content = json.loads(MANIFEST.to_json())
-    assert (content["schema_version"], content["preprocessing_version"]) == (1, 1)
+    assert (content["schema_version"], content["preprocessing_version"]) == (2, 1)
     assert "©" in MANIFEST.to_json()
 
 
 REMOVED = object()
+CARD = {"sha256": DIGEST, "bytes": 8}
 
 
 def changed(*place: str, to: Any = REMOVED) -> str:
-    """The manifest's text with one value changed or removed."""
-    content = json.loads(MANIFEST.to_json())
+    """The manifest's text with one value changed or removed, and a digest that fits."""
+    content = MANIFEST.content()
+    content["class_names"] = list(content["class_names"])
     inner = content
     for name in place[:-1]:
         inner = inner[name]
@@ -61,7 +71,7 @@ def changed(*place: str, to: Any = REMOVED) -> str:
         del inner[place[-1]]
     else:
         inner[place[-1]] = to
-    return json.dumps(content)
+    return manifest_text(content)
 
 
 DAMAGES: list[Any] = [
@@ -72,7 +82,8 @@ DAMAGES: list[Any] = [
     pytest.param("null", "not an object", id="null"),
     pytest.param(b"\xff\xfe{}", "damaged", id="not UTF-8"),
     pytest.param("[" * 100_000, "damaged", id="nested without end"),
-    pytest.param(changed("schema_version", to=2), "schema_version 2.* reads 1", id="a later schema"),
+    pytest.param(changed("schema_version", to=3), "schema_version 3.* reads 2", id="a later schema"),
+    pytest.param(changed("schema_version", to=1), "schema_version 1.* reads 2", id="an earlier schema"),
     pytest.param(changed("schema_version"), "schema_version None", id="no schema version"),
     pytest.param(changed("preprocessing_version", to=9), "preprocessing_version 9", id="other preprocessing"),
     pytest.param(changed("class_names"), "class_names", id="no class names"),
@@ -97,10 +108,18 @@ DAMAGES: list[Any] = [
     pytest.param(changed("variants", "int8", "speed", to=3), "speed", id="unknown field of a variant"),
     pytest.param(changed("variants", "int8", "file", to="../int8.onnx"), "not a plain name", id="file above"),
     pytest.param(changed("variants", "int8", "file", to="a/int8.onnx"), "not a plain name", id="file in a folder"),
+    pytest.param(changed("variants", "int8", "file", to="c:int8.onnx"), "not a plain name", id="another drive"),
     pytest.param(changed("variants", "int8", "file", to="/int8.onnx"), "not a plain name", id="absolute file"),
     pytest.param(changed("variants", "int8", "file", to=8), "damaged", id="file as a number"),
     pytest.param(changed("variants", "int8", "temperature", to=0), "temperature 0", id="temperature 0"),
-    pytest.param(changed("variants", "int8", "temperature", to=float("nan")), "temperature", id="temperature NaN"),
+    pytest.param(MANIFEST.to_json().replace("1.5", "NaN"), "NaN is no number", id="temperature NaN"),
+    pytest.param(changed("files", to={"../card": CARD}), "not a plain name", id="other file above"),
+    pytest.param(changed("files", to={FILE_NAME: CARD}), "not a plain name", id="manifest in itself"),
+    pytest.param(
+        changed("files", to={"card": {**CARD, "sha256": "0"}}), "64 hexadecimal", id="card's digest short"
+    ),
+    pytest.param(changed("files", to=["card"]), "damaged", id="files as a list"),
+    pytest.param(changed("files"), "files", id="no files"),
     pytest.param(changed("variants", "int8", "threshold", to=1.01), "threshold 1.01", id="threshold above 1"),
     pytest.param(changed("variants", "int8", "threshold", to=-0.1), "threshold -0.1", id="threshold below 0"),
     pytest.param(changed("variants", "int8", "outlier_limit", to=0), "outlier_limit 0", id="no outlier limit"),
@@ -138,10 +157,111 @@ def test_folder_without_a_manifest_is_not_a_bundle(
         load_manifest(tmp_path / "bundle")
 
 
+def test_canonical_form_is_the_same_however_a_value_was_written() -> None:
+    content = json.loads('{"b": [1, 2.50, "\\u00e9\\n"],\n "a": {"y": null, "x": true}}')
+    assert canonical_json(content) == '{"a":{"x":true,"y":null},"b":[1,2.5,"é\\n"]}'.encode()
+    assert digest_of({}) == hashlib.sha256(b"{}").hexdigest()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "\ud800"])
+def test_canonical_form_holds_nothing_that_json_cannot(value: Any) -> None:
+    with pytest.raises(ValueError, match=r"JSON|surrogates"):
+        canonical_json([value])
+
+
+def test_contract_holds_all_but_the_digests_of_the_graphs() -> None:
+    content = MANIFEST.content()
+    contract = contract_digest(content)
+    content["variants"]["int8"].update(sha256="0" * 64, bytes=1)
+    assert contract_digest(content) == contract
+    content["variants"]["fp32"]["threshold_method"] = "another"
+    assert contract_digest(content) != contract
+
+
+def with_key_twice(text: str) -> str:
+    return text.replace('"threshold": 0.25', '"threshold": 0.9,\n      "threshold": 0.25')
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda text: text.replace("0.25", "0.92"), id="threshold"),
+        pytest.param(lambda text: text.replace("0.25", "0.250"), id="same number, other digits"),
+        pytest.param(lambda text: text + " ", id="a space behind"),
+        pytest.param(lambda text: text.replace("\n", "\r\n"), id="line ends"),
+        pytest.param(lambda text: json.dumps(json.loads(text)), id="laid out otherwise"),
+        pytest.param(with_key_twice, id="a key twice"),
+        pytest.param(lambda text: text.replace("robust", "paper"), id="provenance"),
+        pytest.param(lambda text: text.replace('"digest": "', '"digest": "0'), id="the digest itself"),
+        pytest.param(lambda text: text[: text.index(',\n  "digest"')] + "\n}\n", id="no digest"),
+    ],
+)
+def test_every_edit_of_the_manifest_is_refused(tmp_path: Path, change: Callable[[str], str]) -> None:
+    text = change(MANIFEST.to_json())
+    assert text != MANIFEST.to_json()
+    with pytest.raises(LesionEdgeError, match="digest is not that of what it holds"):
+        load_manifest(write(tmp_path, text))
+
+
+def test_manifest_with_a_digest_made_to_fit_is_not_that_of_its_graphs(
+    make_bundle: Callable[..., Path],
+) -> None:
+    bundle = make_bundle(threshold=0.3)
+    content = json.loads((bundle / FILE_NAME).read_text(encoding="utf-8"))
+    del content["digest"]
+    content["variants"]["int8"]["threshold"] = 0.92
+    manifest = load_manifest(write(bundle, manifest_text(content)))
+    for name in ("int8", "fp32"):
+        with pytest.raises(LesionEdgeError, match=r"onnx was released with another manifest\.json"):
+            read_variant(bundle, manifest, name)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        pytest.param(lambda card: card.write_text("the Card"), "SHA-256 differs", id="a letter"),
+        pytest.param(lambda card: card.write_text("the card "), "SHA-256 differs", id="longer"),
+        pytest.param(lambda card: card.unlink(), "No such file", id="removed"),
+    ],
+)
+def test_changed_card_is_refused(make_bundle: Callable[..., Path], change: Any, reason: str) -> None:
+    bundle = make_bundle()
+    change(bundle / "MODEL_CARD.md")
+    with pytest.raises(LesionEdgeError, match=rf"MODEL_CARD\.md.*{reason}"):
+        load_manifest(bundle)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows lets few users make links")
+@pytest.mark.parametrize("name", [FILE_NAME, "int8.onnx", "MODEL_CARD.md"])
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        pytest.param(lambda path, target: path.symlink_to(target), "is a link", id="link"),
+        pytest.param(lambda path, target: os.mkfifo(path), "is not a file", id="pipe"),
+        pytest.param(lambda path, target: path.mkdir(), "Is a directory", id="folder"),
+    ],
+)
+def test_what_is_not_a_file_is_refused(
+    make_bundle: Callable[..., Path], tmp_path: Path, name: str, make: Any, reason: str
+) -> None:
+    bundle = make_bundle()
+    target = (bundle / name).rename(tmp_path / "elsewhere")
+    make(bundle / name, target)
+    with pytest.raises(LesionEdgeError, match=reason):
+        read_variant(bundle, load_manifest(bundle), "int8")
+
+
+def test_oversized_file_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    with (tmp_path / FILE_NAME).open("wb") as stream:
+        stream.truncate(2**40)
+    with pytest.raises(LesionEdgeError, match=f"has {2**40} bytes, at most {MAX_TEXT_BYTES} are read"):
+        load_manifest(tmp_path)
+
+
 def test_graph_is_read_when_its_digest_is_right(bundle: Path) -> None:
-    variant = load_manifest(bundle).variants["int8"]
-    assert read_variant(bundle, variant) == (bundle / "int8.onnx").read_bytes()
-    assert variant.bytes == (bundle / "int8.onnx").stat().st_size
+    manifest = load_manifest(bundle)
+    assert read_variant(bundle, manifest, "int8") == (bundle / "int8.onnx").read_bytes()
+    assert manifest.variants["int8"].bytes == (bundle / "int8.onnx").stat().st_size
 
 
 @pytest.mark.parametrize(
@@ -165,5 +285,5 @@ def test_changed_graph_is_refused(
     else:
         graph.write_bytes(content)
     with pytest.raises(LesionEdgeError, match=reason) as caught:
-        read_variant(bundle, load_manifest(bundle).variants["int8"])
+        read_variant(bundle, load_manifest(bundle), "int8")
     assert str(graph) in str(caught.value)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -17,9 +16,9 @@ from PIL import Image
 from lesion_edge import selftest
 from lesion_edge.classifier import Classifier
 from lesion_edge.errors import LesionEdgeError
-from lesion_edge.manifest import FILE_NAME, load_manifest
+from lesion_edge.manifest import load_manifest
 from lesion_edge.preprocess import load_pixels
-from lesion_edge.selftest import golden_images, self_test
+from lesion_edge.selftest import expected_answers, golden_images, self_test
 
 if TYPE_CHECKING:
     from tests.conftest import ExportedBundle, FinishedCommand
@@ -33,10 +32,19 @@ def bundle(exported_bundle: ExportedBundle, tmp_path: Path) -> Path:
     return Path(shutil.copytree(exported_bundle.folder, tmp_path / "bundle"))
 
 
-def rewrite(bundle: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    record = json.loads((bundle / FILE_NAME).read_text(encoding="utf-8"))
-    change(record)
-    (bundle / FILE_NAME).write_text(json.dumps(record), encoding="utf-8")
+def expected_by(classifier: Classifier, tolerance: float = 0.01) -> dict[str, Any]:
+    """What `lesion-export` records of a bundle that answers like this one."""
+    manifest, variant = classifier.manifest, classifier.manifest.variants[classifier.variant]
+    return expected_answers(
+        classifier.run,
+        tolerance,
+        image_size=manifest.image_size,
+        resize=manifest.resize,
+        class_names=manifest.class_names,
+        positive_class=manifest.positive_class,
+        threshold=variant.threshold,
+        outlier_limit=variant.outlier_limit,
+    )
 
 
 def test_golden_images_are_the_same_everywhere() -> None:
@@ -74,7 +82,7 @@ def test_swapped_colours_and_a_wrong_resize_are_caught(
         assert not self_test(classifier).passed, fault.__name__
 
 
-def test_flipped_bit_in_the_weights_is_caught(bundle: Path) -> None:
+def test_flipped_bit_in_the_weights_is_caught(bundle: Path, edit: Callable[..., None]) -> None:
     path = bundle / "int8.onnx"
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 0x40
@@ -82,7 +90,7 @@ def test_flipped_bit_in_the_weights_is_caught(bundle: Path) -> None:
     with pytest.raises(LesionEdgeError, match="SHA-256 differs"):
         Classifier.load(bundle)
     # Even where somebody has made the manifest fit.
-    rewrite(bundle, lambda record: record["variants"]["int8"].update(sha256=hashlib.sha256(content).hexdigest()))
+    edit(bundle, lambda record: None)
     assert not self_test(Classifier.load(bundle)).passed
 
 
@@ -92,13 +100,11 @@ def test_answer_that_is_no_number_fails(exported_bundle: ExportedBundle, monkeyp
     assert not self_test(classifier).passed
 
 
-def test_bundle_without_a_self_test_is_refused(bundle: Path) -> None:
-    rewrite(bundle, lambda record: record["variants"]["int8"].pop("self_test"))
+def test_bundle_without_a_self_test_is_refused(bundle: Path, edit: Callable[..., None]) -> None:
+    edit(bundle, lambda record: record["variants"]["int8"].pop("self_test"))
     with pytest.raises(LesionEdgeError, match="has no self-test"):
         self_test(Classifier.load(bundle))
-    rewrite(
-        bundle, lambda record: record["variants"]["int8"].update(self_test={"logits": [[0, 0]], "tolerance": 1})
-    )
+    edit(bundle, lambda record: record["variants"]["int8"].update(self_test={"logits": [[0, 0]], "tolerance": 1}))
     with pytest.raises(LesionEdgeError, match="another version"):
         self_test(Classifier.load(bundle))
 
@@ -118,25 +124,101 @@ def test_outlier_score_is_tested_too(
 ) -> None:
     classifier = Classifier.load(scored_bundle)
     outputs = [classifier.run(pixels) for pixels in selftest.golden_pixels(32, "squash")]
-    for output in outputs:
-        output["outlier"] *= factor
-    expected = {name: [output[name][0].tolist() for output in outputs] for name in ("logits", "outlier")}
-    variant = classifier.manifest.variants[classifier.variant]
-    variant.self_test.update(expected, tolerance=0.01)
-    later = iter([{**output, "outlier": output["outlier"] + np.float32(shift)} for output in outputs])
-    monkeypatch.setattr(classifier, "run", lambda pixels: next(later))
+
+    def answer(shift: float) -> None:
+        shifted = ({**output, "outlier": output["outlier"] * factor + np.float32(shift)} for output in outputs)
+        monkeypatch.setattr(classifier, "run", lambda pixels: next(shifted))
+
+    answer(0)
+    classifier.manifest.variants[classifier.variant].self_test.update(expected_by(classifier))
+    answer(shift)
     assert self_test(classifier).passed is passed
 
 
 def test_self_test_without_the_score_of_its_bundle_is_refused(scored_bundle: Path) -> None:
     classifier = Classifier.load(scored_bundle)
-    logits = [classifier.run(pixels)["logits"][0].tolist() for pixels in selftest.golden_pixels(32, "squash")]
-    classifier.manifest.variants[classifier.variant].self_test.update(logits=logits, tolerance=0.01)
+    expected = expected_by(classifier)
+    del expected["outlier"]
+    classifier.manifest.variants[classifier.variant].self_test.update(expected)
     with pytest.raises(LesionEdgeError, match="another version"):
         self_test(classifier)
 
 
-def test_command_says_the_outcome(bundle: Path, command: Callable[..., FinishedCommand]) -> None:
+EDITS: list[Any] = [
+    pytest.param(lambda m: m["variants"]["int8"].update(threshold=0.92), "threshold 0.92", id="threshold"),
+    pytest.param(lambda m: m["variants"]["int8"].update(threshold=None), "threshold None", id="no threshold"),
+    pytest.param(lambda m: m["class_names"].reverse(), "labels", id="class order"),
+    pytest.param(lambda m: m.update(positive_class="benign"), "positive_class benign", id="positive class"),
+    pytest.param(lambda m: m.update(resize="crop"), "resize crop", id="resize mode"),
+    pytest.param(
+        lambda m: m["variants"]["int8"].update(outlier_limit=9.0), "outlier_limit 9.0", id="outlier limit"
+    ),
+]
+
+
+@pytest.mark.parametrize(("change", "reason"), EDITS)
+def test_edit_of_what_decides_fails_even_where_every_digest_was_made_to_fit(
+    change: Callable[[dict[str, Any]], object],
+    reason: str,
+    make_bundle: Callable[..., Path],
+    edit: Callable[..., None],
+) -> None:
+    bundle = make_bundle(scored=True, threshold=0.3)
+    expected = expected_by(Classifier.load(bundle), 1e-3)
+    edit(bundle, lambda record: record["variants"]["int8"].update(self_test=expected))
+    assert self_test(Classifier.load(bundle)).passed
+    edit(bundle, change)
+    outcome = self_test(Classifier.load(bundle))
+    assert not outcome.passed
+    assert any(disagreement.startswith(reason) for disagreement in outcome.disagreements)
+
+
+def test_score_that_was_edited_away_is_another_version(
+    make_bundle: Callable[..., Path], edit: Callable[..., None]
+) -> None:
+    bundle = make_bundle(scored=True)
+    expected = expected_by(Classifier.load(bundle))
+    edit(bundle, lambda m: m["variants"]["int8"].update(self_test=expected, outlier_limit=None))
+    with pytest.raises(LesionEdgeError, match="another version"):
+        self_test(Classifier.load(bundle))
+
+
+def test_threshold_of_the_caller_is_none_of_the_bundle(
+    make_bundle: Callable[..., Path], edit: Callable[..., None]
+) -> None:
+    bundle = make_bundle(threshold=0.3)
+    expected = expected_by(Classifier.load(bundle), 1e-3)
+    edit(bundle, lambda record: record["variants"]["int8"].update(self_test=expected))
+    assert self_test(Classifier.load(bundle, threshold=0.9)).passed
+
+
+@pytest.mark.parametrize(
+    ("threshold", "label"),
+    [
+        pytest.param(0.5, "malignant", id="clear"),
+        pytest.param(0.6, None, id="within the tolerance"),
+        pytest.param(0.7, "benign", id="clear on the other side"),
+    ],
+)
+def test_answer_that_the_tolerance_could_turn_round_is_not_expected(threshold: float, label: str | None) -> None:
+    outputs = {"logits": np.zeros((1, 2), np.float32), "probabilities": np.array([[0.395, 0.605]], np.float32)}
+    expected = expected_answers(
+        lambda pixels: outputs,
+        0.01,
+        image_size=32,
+        resize="squash",
+        class_names=("benign", "malignant"),
+        positive_class="malignant",
+        threshold=threshold,
+        outlier_limit=None,
+    )
+    assert expected["labels"] == [label] * 3
+    assert expected["statuses"] == ["ok"] * 3
+
+
+def test_command_says_the_outcome(
+    bundle: Path, command: Callable[..., FinishedCommand], edit: Callable[..., None]
+) -> None:
     finished = command("lesion-infer", "--self-test", "--model", bundle)
     assert (finished.returncode, finished.stdout) == (0, "")
     assert finished.stderr.startswith("self-test of int8 on cpu: passed, largest difference 0,")
@@ -144,7 +226,7 @@ def test_command_says_the_outcome(bundle: Path, command: Callable[..., FinishedC
     def shift(record: dict[str, Any]) -> None:
         record["variants"]["int8"]["self_test"]["logits"][0][0] += 0.01
 
-    rewrite(bundle, shift)
+    edit(bundle, shift)
     finished = command("lesion-infer", "--self-test", "--model", bundle)
     assert (finished.returncode, finished.stdout) == (1, "")
     assert "FAILED" in finished.stderr

@@ -21,7 +21,8 @@ import typer
 
 from lesion_edge import atomic
 from lesion_edge.errors import LesionEdgeError
-from lesion_edge.manifest import FILE_NAME, Manifest, load_manifest, read_variant
+from lesion_edge.manifest import CONTRACT_KEY, FILE_NAME, Manifest, load_manifest, read_variant
+from lesion_edge.model_file import with_metadata
 from lesion_edge.preprocess import load_pixels
 from lesion_export import gates
 from lesion_export.bundle import check_output, make_variant, write_bundle
@@ -42,6 +43,10 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+OLD, NEW = (with_metadata(b"\x3a\x00", "note", note) for note in ("old", "new"))
+"""ONNX files with an empty graph."""
+
+
 def small_manifest(graph: bytes) -> Manifest:
     variant = make_variant("fp32", graph, temperature=1.0, threshold=0.5, threshold_method="default")
     return Manifest(("benign", "malignant"), "malignant", 64, "squash", {"fp32": variant})
@@ -52,7 +57,7 @@ def older(tmp_path: Path) -> Path:
     """A bundle from an earlier export."""
     folder = tmp_path / "place" / "bundle"
     folder.parent.mkdir()
-    write_bundle(folder, small_manifest(b"old graph"), {"fp32": b"old graph"}, "old card")
+    write_bundle(folder, small_manifest(OLD), {"fp32": OLD}, "old card")
     return folder
 
 
@@ -301,10 +306,11 @@ def test_failed_gate_writes_nothing_and_keeps_the_older_bundle(
 
 
 def test_older_bundle_is_replaced_as_a_whole(older: Path) -> None:
-    write_bundle(older, small_manifest(b"new graph"), {"fp32": b"new graph"}, "new card")
+    write_bundle(older, small_manifest(NEW), {"fp32": NEW}, "new card")
     assert set(contents(older)) == {"fp32.onnx", FILE_NAME, "MODEL_CARD.md"}
-    assert contents(older)["fp32.onnx"] == b"new graph"
-    assert load_manifest(older).variants["fp32"].sha256 == hashlib.sha256(b"new graph").hexdigest()
+    assert contents(older)["fp32.onnx"].startswith(NEW)
+    manifest = load_manifest(older)
+    assert read_variant(older, manifest, "fp32") == with_metadata(NEW, CONTRACT_KEY, manifest.contract)
     assert [path.name for path in older.parent.iterdir()] == ["bundle"]
 
 
@@ -312,8 +318,8 @@ def test_older_bundle_is_replaced_where_folders_cannot_be_swapped(
     older: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
-    write_bundle(older, small_manifest(b"new graph"), {"fp32": b"new graph"}, "new card")
-    assert contents(older)["fp32.onnx"] == b"new graph"
+    write_bundle(older, small_manifest(NEW), {"fp32": NEW}, "new card")
+    assert contents(older)["fp32.onnx"].startswith(NEW)
     assert [path.name for path in older.parent.iterdir()] == ["bundle"]
 
 
@@ -331,7 +337,7 @@ def test_full_disk_leaves_the_older_bundle_as_it_was(
 
     monkeypatch.setattr(atomic, "write_bytes", write)
     with pytest.raises(OSError, match="No space left"):
-        write_bundle(older, small_manifest(b"new graph"), {"fp32": b"new graph"}, "new card")
+        write_bundle(older, small_manifest(NEW), {"fp32": NEW}, "new card")
     assert len(calls) == written + 1
     assert contents(older) == before
     assert [path.name for path in older.parent.iterdir()] == ["bundle"]
@@ -341,9 +347,10 @@ WRITE_FOR_EVER = """
 import itertools, sys
 from pathlib import Path
 from lesion_edge.manifest import Manifest
+from lesion_edge.model_file import with_metadata
 from lesion_export.bundle import make_variant, write_bundle
 for turn in itertools.count():
-    graph = bytes([turn % 256]) * 4_000_000
+    graph = with_metadata(b"\\x3a\\x00", "note", str(turn % 10) * 4_000_000)
     variant = make_variant("fp32", graph, temperature=1.0, threshold=0.5, threshold_method="default")
     manifest = Manifest(("benign", "malignant"), "malignant", 64, "squash", {"fp32": variant})
     write_bundle(Path(sys.argv[1]), manifest, {"fp32": graph}, "card " * 100_000)
@@ -367,6 +374,6 @@ def test_killed_export_leaves_a_whole_bundle(older: Path) -> None:
         writing.stdout.close()
         manifest = load_manifest(older)
         seen.add(manifest.variants["fp32"].sha256)
-        read_variant(older, manifest.variants["fp32"])
+        read_variant(older, manifest, "fp32")
         assert set(contents(older)) == {"fp32.onnx", FILE_NAME, "MODEL_CARD.md"}
     assert len(seen) > 1

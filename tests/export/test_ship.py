@@ -9,12 +9,15 @@ from typing import Any
 import pytest
 
 from lesion_edge.errors import LesionEdgeError
-from lesion_edge.manifest import FILE_NAME, Manifest, load_manifest, read_variant
+from lesion_edge.manifest import CONTRACT_KEY, FILE_NAME, Manifest, load_manifest, read_variant
+from lesion_edge.model_file import with_metadata
 from lesion_export.bundle import make_variant, write_bundle
 from lesion_export.gates import Gate
 from lesion_export.ship import ship
 
-GRAPHS = {"int8": b"small graph", "fp32": b"large graph"}
+NOTHING = b"\x3a\x00"
+"""An ONNX file with an empty graph."""
+GRAPHS = {name: with_metadata(NOTHING, "note", f"graph of {name}") for name in ("int8", "fp32")}
 PASSED = [asdict(Gate("fp32", "difference", 0.1, 0.2)), asdict(Gate("int8", "flips", 0.01, 0.01))]
 FAILED = [asdict(Gate("int8", "flips", 0.02, 0.01))]
 
@@ -30,7 +33,7 @@ def export(folder: Path, names: tuple[str, ...] = ("int8", "fp32"), gates: Any =
     }
     manifest = Manifest(("benign", "malignant"), "malignant", 64, "squash", variants, {"run": "7", "gates": gates})
     write_bundle(folder, manifest, graphs, "the card")
-    return manifest
+    return load_manifest(folder)
 
 
 def test_shipped_bundle_is_the_exported_one_without_the_other_graphs(tmp_path: Path) -> None:
@@ -38,8 +41,11 @@ def test_shipped_bundle_is_the_exported_one_without_the_other_graphs(tmp_path: P
     ship(tmp_path / "exported", tmp_path / "shipped")
     assert {path.name for path in (tmp_path / "shipped").iterdir()} == {"int8.onnx", FILE_NAME, "MODEL_CARD.md"}
     shipped = load_manifest(tmp_path / "shipped")
-    assert shipped == replace(exported, variants={"int8": exported.variants["int8"]})
-    assert read_variant(tmp_path / "shipped", shipped.variants["int8"]) == GRAPHS["int8"]
+    assert shipped == replace(
+        exported, variants={"int8": replace(exported.variants["int8"], sha256=shipped.variants["int8"].sha256)}
+    )
+    graph = read_variant(tmp_path / "shipped", shipped, "int8")
+    assert graph == with_metadata(GRAPHS["int8"], CONTRACT_KEY, shipped.contract)
     assert (tmp_path / "shipped" / "MODEL_CARD.md").read_text(encoding="utf-8") == "the card"
     assert load_manifest(tmp_path / "exported") == exported
 
