@@ -24,13 +24,19 @@ from lesion_export.onnx_graph import (
     TEMPERATURE,
     add_constants,
     append_node,
+    constants,
     set_constants,
 )
 from lesion_export.simplify import simplify
 
 if TYPE_CHECKING:
     import onnx
+    from numpy.typing import NDArray
 
+FIRST_CONVOLUTION, LAST_LAYER = "conv1_conv", "conv5_block3_out"
+"""Names of Keras."""
+STAND_IN_CHANNELS = 2
+"""One could be taken for a depthwise convolution."""
 OPSET = 18
 IR_VERSION = 8
 """ONNX Runtime 1.14 (2023) and later load it."""
@@ -71,38 +77,102 @@ def set_temperature(model: onnx.ModelProto, temperature: float) -> None:
     set_constants(model.graph, {TEMPERATURE: np.float32(temperature)})
 
 
+def folded_weights(base: Any) -> dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    """Kernel (O, C, kh, kw) and bias (O,) of each convolution, its batch normalisation folded in.
+
+    The first convolution takes RGB, so that the graph need not reorder the image.
+
+    Args:
+        base: ResNet50 of Keras, whose normalisations are named after their convolutions.
+    """
+    import tensorflow as tf
+
+    weights = {}
+    for layer in _convolutions(base):
+        kernel, bias = layer.get_weights()
+        normalisation = base.get_layer(layer.name.removesuffix("_conv") + "_bn")
+        scale, shift, mean, variance = normalisation.get_weights()
+        # TensorFlow's own, so that each weight has the bits that it would fold to itself.
+        scale = scale * tf.math.rsqrt(variance + np.float32(normalisation.epsilon)).numpy()
+        kernel = kernel.transpose(3, 2, 0, 1) * scale[:, None, None, None]
+        weights[layer.name] = (kernel, bias * scale + (shift - mean * scale))
+    kernel, bias = weights[FIRST_CONVOLUTION]
+    weights[FIRST_CONVOLUTION] = (np.ascontiguousarray(kernel[:, ::-1]), bias)
+    return weights
+
+
 def _convert_base(base: Any) -> onnx.ModelProto:
-    import keras
+    """Convert a stand-in with the structure of the base and put the base's weights into it.
+
+    tf2onnx copies all constants in each of its some forty passes: a network of 100 MB takes 9 GB and minutes.
+    """
     import tensorflow as tf
     import tf2onnx
 
-    base = _with_rgb_input(base)
-    feature_map = keras.Model(base.input, base.get_layer("conv5_block3_out").output)
+    stand_in = _stand_in(base)
     size = base.input.shape[1]
 
     @tf.function(input_signature=[tf.TensorSpec((None, size, size, 3), tf.uint8, name=IMAGE)])  # type: ignore[untyped-decorator]
     def features(image: Any) -> Any:
         centred = tf.cast(image, tf.float32) - tf.constant(IMAGENET_MEAN_RGB)
-        return {FEATURES: feature_map(centred, training=False)}
+        return {FEATURES: stand_in(centred, training=False)}
 
     model: onnx.ModelProto
     model, _ = tf2onnx.convert.from_function(
         features, input_signature=features.input_signature, opset=OPSET, outputs_as_nchw=[FEATURES]
     )
     model.ir_version = IR_VERSION
+    _put_weights(model.graph, base)
     return model
 
 
-def _with_rgb_input(base: Any) -> Any:
-    """Copy the base with its first convolution taking RGB, so that the graph need not reorder the image."""
+def _convolutions(base: Any) -> list[Any]:
     import keras
 
-    copy = keras.models.clone_model(base)
-    copy.set_weights(base.get_weights())
-    first = copy.get_layer("conv1_conv")
-    kernel, bias = first.get_weights()
-    first.set_weights([kernel[:, :, ::-1, :], bias])
-    return copy
+    return [layer for layer in base.layers if isinstance(layer, keras.layers.Conv2D)]
+
+
+def _stand_in(base: Any) -> Any:
+    """Copy of the base up to its last feature map, with narrow convolutions and without normalisation.
+
+    All weights of the n-th convolution, from 1, are n, by which `_put_weights` knows it again.
+    """
+    import keras
+
+    def narrow(layer: Any) -> Any:
+        config = layer.get_config()
+        if isinstance(layer, keras.layers.Conv2D):
+            config["filters"] = STAND_IN_CHANNELS
+        return layer.from_config(config)
+
+    def without_normalisation(layer: Any, *inputs: Any, **options: Any) -> Any:
+        return inputs[0] if isinstance(layer, keras.layers.BatchNormalization) else layer(*inputs, **options)
+
+    features = keras.Model(base.input, base.get_layer(LAST_LAYER).output)
+    stand_in = keras.models.clone_model(features, clone_function=narrow, call_function=without_normalisation)
+    for number, layer in enumerate(_convolutions(stand_in), start=1):
+        layer.set_weights([np.full(value.shape, number, np.float32) for value in layer.get_weights()])
+    return stand_in
+
+
+def _put_weights(graph: onnx.GraphProto, base: Any) -> None:
+    """Write the weights of the base into the converted stand-in, in place.
+
+    Raises:
+        LesionEdgeError: the converter has not kept each convolution with a kernel and a bias of its own.
+    """
+    present, weights = constants(graph), list(folded_weights(base).values())
+    written: dict[str, NDArray[np.float32]] = {}
+    for node in graph.node:
+        if node.op_type == "Conv":
+            number = round(float(present[node.input[1]].flat[0]))
+            for name, value in zip(node.input[1:], weights[number - 1], strict=True):
+                if not (present[name] == number).all() or name in written:
+                    raise LesionEdgeError(f"tf2onnx has changed the weights of {node.name}")
+                written[name] = value
+    if len(written) != 2 * len(weights):
+        raise LesionEdgeError(f"tf2onnx has left {len(written) // 2} of {len(weights)} convolutions")
+    set_constants(graph, written)
 
 
 def _append_head(
@@ -115,8 +185,9 @@ def _append_head(
     """
     from onnx import TensorProto, helper
 
-    _, channels, height, width = (d.dim_value for d in graph.output[0].type.tensor_type.shape.dim)
-    constants = {
+    channels = len(hidden_kernel)
+    height, width = (size.dim_value for size in graph.output[0].type.tensor_type.shape.dim[2:])
+    head = {
         HIDDEN_KERNEL: hidden_kernel,
         "hidden_bias": hidden_bias,
         "logits_kernel": kernel,
@@ -130,7 +201,7 @@ def _append_head(
         "as_row": np.array([0, 1, channels], np.int64),
         "as_map": np.array([0, height, width], np.int64),
     }
-    add_constants(graph, constants)
+    add_constants(graph, head)
     add = partial(append_node, graph)
     add("GlobalAveragePool", [FEATURES], "pooled_map")
     add("Flatten", ["pooled_map"], "pooled")

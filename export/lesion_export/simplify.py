@@ -1,55 +1,19 @@
-"""Folds what the converter leaves beside the convolutions into them, so that all of it can be int8."""
+"""Folds what the converter leaves beside the convolutions, so that all of it can be int8."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from lesion_edge.errors import LesionEdgeError
-from lesion_export import onnx_graph
 
 if TYPE_CHECKING:
     import onnx
 
 
 def simplify(graph: onnx.GraphProto) -> None:
-    """Fold batch normalisation and padding, and drop what is no longer used, in place."""
-    _fold_batch_norm(graph)
+    """Fold padding into pooling and drop what is no longer used, in place."""
     _fold_pool_padding(graph)
     _drop_unused(graph)
-
-
-def _fold_batch_norm(graph: onnx.GraphProto) -> None:
-    """Fold `Conv → Mul → Add` with constants into `Conv`: the converter keeps them after a bias, but for zeros."""
-    constants = onnx_graph.constants(graph)
-    folded: dict[str, NDArray[np.float32]] = {}
-    consumers: dict[str, list[onnx.NodeProto]] = {}
-    for node in graph.node:
-        for name in node.input:
-            consumers.setdefault(name, []).append(node)
-
-    def constant_after(node: onnx.NodeProto, operator: str) -> tuple[onnx.NodeProto, NDArray[Any]] | None:
-        following = consumers.get(node.output[0], [])
-        if len(following) != 1 or following[0].op_type != operator or following[0].input[1] not in constants:
-            return None
-        return following[0], constants[following[0].input[1]].reshape(-1)
-
-    for convolution in [node for node in graph.node if node.op_type == "Conv"]:
-        scaled = constant_after(convolution, "Mul")
-        if scaled is None:
-            continue
-        multiply, scale = scaled
-        last, shift = constant_after(multiply, "Add") or (multiply, np.zeros(1, np.float32))
-        kernel, bias = convolution.input[1:]
-        folded[kernel] = (constants[kernel] * scale[:, None, None, None]).astype(np.float32)
-        folded[bias] = (constants[bias] * scale + shift).astype(np.float32)
-        convolution.output[0] = last.output[0]
-        graph.node.remove(multiply)
-        if last is not multiply:
-            graph.node.remove(last)
-    onnx_graph.set_constants(graph, folded)
 
 
 def _fold_pool_padding(graph: onnx.GraphProto) -> None:
