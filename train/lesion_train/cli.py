@@ -27,10 +27,15 @@ def train(
         Path,
         typer.Argument(
             metavar="DATA",
-            help="Folder with one sub-folder per class, or CSV: file,label[,group][,split][,source][,diagnosis].",
+            help="Folder with one sub-folder per class, or with train, val and test of such, or CSV: "
+            "file,label[,group][,split][,source][,diagnosis], HAM10000's, one-hot, or of the ISIC archive.",
         ),
     ],
     output: Annotated[Path, typer.Option(help="Run folder to write.")],
+    images: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder of the images that a CSV names. [default: the CSV's]"),
+    ] = None,
     recipe: Annotated[Literal["paper", "robust"], typer.Option(help="How to train.")] = "paper",
     weights: Annotated[
         str, typer.Option(help="Start of the base: imagenet, none, or a weights file.")
@@ -83,6 +88,7 @@ def train(
         positive_class=positive_class,
         data_license=data_license,
         config=override(config, [*given_epochs, *(assignments or [])]),
+        images=str(images.resolve()) if images else None,
     )
     work = _open_run(output, settings, resume)
     if work is None:

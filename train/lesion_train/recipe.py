@@ -65,7 +65,8 @@ def load_training_data(settings: TrainConfig[Any], work: Path, train_size: int |
     Raises:
         LesionEdgeError: the data cannot be used, or no image of some class is left.
     """
-    dataset = load_dataset(Path(settings.data), settings.validation_split, settings.seed)
+    images = Path(settings.images) if settings.images else None
+    dataset = load_dataset(Path(settings.data), settings.validation_split, settings.seed, images)
     positive_class = choose_positive(dataset.class_names, settings.positive_class)
     splits = {}
     for name, samples in (("train", dataset.train), ("validation", dataset.validation)):

@@ -71,6 +71,8 @@ class TrainConfig(Generic[Config]):
     """Of the images, for the model card."""
     config: Config
     """The recipe's hyperparameters: `PaperConfig` or `RobustConfig`."""
+    images: str | None = None
+    """Absolute path of the folder of the images that a table names; None: the table's own."""
 
 
 @dataclass(frozen=True)
