@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
-from tests.edge_runtime import onnx_file
 
 from lesion_edge.manifest import Manifest
 from lesion_export import bundle as bundles
+from tests.edge_runtime import onnx_file
 
 SIZE = 32
 CLASSES = {2: ("benign", "malignant"), 3: ("red", "green", "blue")}

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.edge_runtime import onnx_file
 
 from lesion_edge.errors import LesionEdgeError
 from lesion_edge.session import PROVIDERS, check_signature, choose_device, open_session
+from tests.edge_runtime import onnx_file
 
 onnxruntime = pytest.importorskip("onnxruntime")
 
