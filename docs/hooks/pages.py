@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import html
 import importlib
 import json
 import re
@@ -71,6 +72,7 @@ def field_table(path: str) -> str:
     rows = "".join(
         f"| `{field.name}` | {_code(str(field.type))} | {_cell(docs[field.name])} |\n"
         for field in dataclasses.fields(cls)
+        if field.metadata.get("in_file", True)
     )
     return f"| field | type | meaning |\n|---|---|---|\n{rows}"
 
@@ -100,9 +102,9 @@ def _of_typer(name: str, function: Any) -> tuple[str, str, list[tuple[str, str]]
 
 
 def _code(text: str) -> str:
-    return f"`{text}`".replace("|", "\\|")
+    return f"<code>{html.escape(text).replace('|', '&#124;')}</code>"
 
 
 def _cell(text: str) -> str:
-    # What stands in angle brackets is no HTML, and a bar ends no cell.
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+    # What stands in brackets is neither HTML nor a link, and a bar ends no cell.
+    return re.sub(r"[\[\]|<]", lambda match: f"&#{ord(match[0])};", " ".join(text.split()))

@@ -35,7 +35,6 @@ class InferenceOptions:
     threads: int | None = None
     batch_size: int | None = None
     threshold: float | None = None
-    trust: Path | None = None
     evaluate: bool = False
     heatmaps: Path | None = None
     report: Path | None = None
@@ -67,7 +66,7 @@ def run(job: InferenceOptions) -> bool:
     from lesion_edge.output import PredictionWriter
     from lesion_edge.summary import Summary
 
-    classifier = Classifier.load(job.model, job.device, job.threads, job.variant, job.threshold, job.trust)
+    classifier = Classifier.load(job.model, job.device, job.threads, job.variant, job.threshold)
     where = f"{classifier.device} ({classifier.variant})"
     if job.device == "auto" and (classifier.device != "cpu" or classifier.fallback):
         say(f"lesion-infer: using {where}" + (f", because {classifier.fallback}" if classifier.fallback else ""))

@@ -1,0 +1,132 @@
+"""The documentation says what the code does: its commands run as they stand, its quoted messages exist.
+
+A fenced block below `<!-- run -->` is run, those of one page one after the other in one folder; a block below
+`<!-- output -->` is what the block above it prints on standard output, `…` standing for anything, and every
+number for any number.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+import lesion_edge
+from lesion_edge.classifier import SHIPPED_BUNDLE
+from lesion_edge.manifest import FILE_NAME, load_manifest
+
+pytest.importorskip("onnxruntime")
+
+ROOT = Path(lesion_edge.__file__).parents[2]
+SOURCES = ("edge_runtime", "train", "export")
+MARKED = re.compile(r"^<!-- (run|output) -->\n```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+WITH_TENSORFLOW = {"docs/guides/train.md"}
+
+pytestmark = pytest.mark.skipif(not (ROOT / "docs").is_dir(), reason="the documentation is not beside the code")
+
+
+@dataclass
+class Block:
+    """A fenced block that is run, and what it is said to print."""
+
+    language: str
+    text: str
+    output: list[str] = field(default_factory=list)
+
+
+def blocks(page: Path) -> list[Block]:
+    found: list[Block] = []
+    for kind, language, text in MARKED.findall(page.read_text(encoding="utf-8")):
+        if kind == "run":
+            found.append(Block(language, text))
+        else:
+            found[-1].output.append(text)
+    return found
+
+
+def printed_as_documented(documented: str, printed: str) -> bool:
+    pattern = re.escape(documented.strip()).replace("…", ".*")
+    pattern = re.sub(r"\d+(\\\.\d+)?", r"\\d+(\\.\\d+)?", pattern)
+    return re.fullmatch(pattern, printed.strip(), re.DOTALL) is not None
+
+
+PAGES = sorted(
+    page.relative_to(ROOT).as_posix()
+    for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    if page.is_file() and blocks(page)
+)
+
+
+@pytest.mark.skipif(not (SHIPPED_BUNDLE / FILE_NAME).is_file(), reason="no model ships with this checkout")
+@pytest.mark.parametrize("page", PAGES)
+def test_blocks_run_and_print_what_the_page_says(page: str, tmp_path: Path) -> None:
+    if page in WITH_TENSORFLOW:
+        pytest.importorskip("tensorflow")
+        pytest.importorskip("tf2onnx")
+    commands = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    source = os.pathsep.join(str(ROOT / folder) for folder in SOURCES)
+    environment = {**os.environ, "PATH": commands, "PYTHONPATH": source}
+    for block in blocks(ROOT / page):
+        command = {"bash": ["bash", "-euo", "pipefail", "-c"], "python": [sys.executable, "-c"]}[block.language]
+        finished = subprocess.run(
+            [*command, block.text],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+        assert finished.returncode == 0, f"{block.text}\n{finished.stderr}"
+        for documented in block.output:
+            assert printed_as_documented(documented, finished.stdout), finished.stdout
+
+
+@pytest.mark.parametrize(
+    ("documented", "printed", "same"),
+    [
+        pytest.param("a 0.25", "a 0.31\n", True, id="another number"),
+        pytest.param("a … c", "a b c", True, id="anything"),
+        pytest.param("a\nb", "a", False, id="a line less"),
+        pytest.param("ok,benign", "ok,malignant", False, id="another word"),
+    ],
+)
+def test_output_is_compared(documented: str, printed: str, same: bool) -> None:
+    assert printed_as_documented(documented, printed) is same
+
+
+def messages() -> set[str]:
+    """Every text of the code, `…` standing for what is filled in."""
+    texts = set()
+    for folder in SOURCES:
+        for path in (ROOT / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                    texts.add(node.value)
+                elif isinstance(node, ast.JoinedStr):
+                    texts.add(
+                        "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values)
+                    )
+    return texts
+
+
+def test_quoted_messages_exist() -> None:
+    page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    quoted = re.findall(r"^`+ ?(.*?) ?`+\n:   ", page, re.MULTILINE)
+    known = messages()
+    assert len(quoted) > 20
+    assert [quote for quote in quoted if not any(quote in text for text in known)] == []
+
+
+@pytest.mark.skipif(not (SHIPPED_BUNDLE / FILE_NAME).is_file(), reason="no model ships with this checkout")
+def test_gates_of_the_shipped_model_are_explained() -> None:
+    page = (ROOT / "docs" / "guides" / "gates.md").read_text(encoding="utf-8")
+    explained = set(re.findall(r"^\| `([^`]+)` \|", page, re.MULTILINE))
+    passed = {gate["name"] for gate in load_manifest(SHIPPED_BUNDLE).provenance["gates"]}
+    assert passed <= explained
