@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import islice, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,17 +31,17 @@ OUTLIER_LIMIT = 1.0
 """Outlier score above which an image gets no label; the graph scales its score to it."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
     """Prediction for one image, or the reason why there is none."""
 
-    path: str
+    path: str = ""
     """Path of the image as the caller named it; empty for bytes, arrays and Pillow images."""
-    label: str | None
+    label: str | None = None
     """Class name after the threshold; None on an error, and where the image is `out_of_distribution`."""
-    confidence: float | None
+    confidence: float | None = None
     """Probability of the label, 0 to 1; None without one."""
-    probabilities: dict[str, float]
+    probabilities: dict[str, float] = field(default_factory=dict)
     """Class name to probability, in the bundle's order; they sum to 1. Empty on an error."""
     error: str | None = None
     """A short reason, or None."""
@@ -202,57 +202,65 @@ class Classifier:
         return outputs
 
     def _classify(self, chunk: list[Source], cam: bool) -> list[Prediction]:
+        paths = [_name(source) for source in chunk]
         images: list[NDArray[np.uint8]] = []
+        readable: list[str] = []
         errors: dict[int, str] = {}
-        for index, source in enumerate(chunk):
+        for index, (path, source) in enumerate(zip(paths, chunk, strict=True)):
             try:
                 images.append(load_pixels(source, self.manifest.image_size, self.manifest.resize))
+                readable.append(path)
             except ImageError as error:
                 errors[index] = str(error)
-        answers = iter(self._answers(np.stack(images), cam) if images else [])
+        predictions = self._predict_pixels(readable, np.stack(images), cam) if images else iter(())
         return [
-            Prediction(_name(source), *(_unusable(errors[index]) if index in errors else next(answers)))
-            for index, source in enumerate(chunk)
+            Prediction(path=path, error=errors[index]) if index in errors else next(predictions)
+            for index, path in enumerate(paths)
         ]
 
-    def _answers(self, pixels: NDArray[np.uint8], cam: bool) -> Iterator[tuple[Any, ...]]:
-        expected = ["probabilities", *(["cam"] if cam else []), *(["outlier"] if self._scores_outliers else [])]
-        outputs = dict(zip(expected, self._call(expected, pixels), strict=True))
-        return label_outputs(outputs, self.manifest.class_names, self.manifest.positive_class, self.threshold)
+    def _predict_pixels(self, paths: Sequence[str], pixels: NDArray[np.uint8], cam: bool) -> Iterator[Prediction]:
+        """Predictions of decoded images, uint8 (N, S, S, 3), whose N paths are given."""
+        names = ["probabilities", *(["cam"] if cam else []), *(["outlier"] if self._scores_outliers else [])]
+        outputs = dict(zip(names, self._call(names, pixels), strict=True))
+        manifest = self.manifest
+        return label_outputs(outputs, manifest.class_names, manifest.positive_class, self.threshold, paths)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Classifier, self._arguments
 
 
 def label_outputs(
-    outputs: dict[str, NDArray[Any]], class_names: Sequence[str], positive_class: str, threshold: float | None
-) -> Iterator[tuple[Any, ...]]:
-    """Fields of a `Prediction` behind its path, for each image: the one rule from outputs to answers.
+    outputs: dict[str, NDArray[Any]],
+    class_names: Sequence[str],
+    positive_class: str,
+    threshold: float | None,
+    paths: Iterable[str] = repeat(""),
+) -> Iterator[Prediction]:
+    """Predictions of the outputs of the network; the one rule from outputs to answers.
 
     Args:
         outputs: `probabilities` (N, K), and `cam` (N, h, w) and `outlier` (N,) where there are.
         class_names: K names, in the order of the probabilities.
         positive_class: the class to detect.
         threshold: as for `apply_threshold`.
+        paths: N paths of the images.
     """
     labels = apply_threshold(outputs["probabilities"], threshold, class_names.index(positive_class))
-    for index, (row, label) in enumerate(zip(outputs["probabilities"].tolist(), labels, strict=True)):
+    rows = outputs["probabilities"].tolist()
+    for index, (path, row, label) in enumerate(zip(paths, rows, labels, strict=False)):
         outlier = float(outputs["outlier"][index]) if "outlier" in outputs else None
         if not np.isfinite([*row, outlier or 0]).all():
-            yield _unusable("the network gave no number")
+            yield Prediction(path=path, error="the network gave no number")
             continue
         refused = outlier is not None and outlier > OUTLIER_LIMIT
-        yield (
-            *((None, None) if refused else (class_names[label], row[label])),
-            dict(zip(class_names, row, strict=True)),
-            None,
-            outputs["cam"][index] if "cam" in outputs else None,
-            outlier,
+        yield Prediction(
+            path=path,
+            label=None if refused else class_names[label],
+            confidence=None if refused else row[label],
+            probabilities=dict(zip(class_names, row, strict=True)),
+            cam=outputs["cam"][index] if "cam" in outputs else None,
+            outlier=outlier,
         )
-
-
-def _unusable(reason: str) -> tuple[None, None, dict[str, float], str]:
-    return None, None, {}, reason
 
 
 def _preferred_variant(manifest: Manifest, device: str) -> str:

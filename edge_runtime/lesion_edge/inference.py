@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from lesion_edge.classifier import Classifier, Prediction
     from lesion_edge.evaluation import Evaluation
     from lesion_edge.output import Format
+    from lesion_edge.resume import CompletedRows
+    from lesion_edge.watch import Watcher
 
 
 @dataclass(frozen=True)
@@ -42,142 +44,203 @@ class InferenceOptions:
     watch: bool = False
 
 
-def run(job: InferenceOptions) -> bool:
-    """Do the job; True when every image could be used.
+def run(options: InferenceOptions) -> bool:
+    """Classify the images of a request; True when every image could be used.
 
     Raises:
         LesionEdgeError: the request or its input is wrong.
         OSError: the output cannot be written; what is finished stays.
         KeyboardInterrupt: it was interrupted, and what is finished is written and counted.
     """
-    _check(job)
-    images: Iterator[str] = iter(())
-    stdin_paths = _stdin_paths(job.paths)
+    _check(options)
+    stdin_paths = _stdin_paths(options.paths)
     passed_over = PassedOver()
-    if not job.watch:
-        found = find_images(job.paths, stdin_paths or (), passed_over.add)
-        first = next(found, None)
-        if first is None:
-            reason = f" ({passed_over.sentence()})" if passed_over.count else ""
-            raise LesionEdgeError(f"no images in {', '.join(job.paths)}{reason}")
-        images = chain([first], found)
-
-    from lesion_edge.classifier import Classifier
-    from lesion_edge.output import PredictionWriter
-    from lesion_edge.summary import Summary
-
-    classifier = Classifier.load(job.model, job.device, job.threads, job.variant, job.threshold)
-    where = f"{classifier.device} ({classifier.variant})"
-    if job.device == "auto" and (classifier.device != "cpu" or classifier.fallback):
-        say(f"lesion-infer: using {where}" + (f", because {classifier.fallback}" if classifier.fallback else ""))
-    names = classifier.manifest.class_names
-    summary = Summary(where)
-    evaluation: Evaluation | None = None
-    if job.evaluate:
-        from lesion_edge.evaluation import Evaluation
-
-        evaluation = Evaluation(names, classifier.manifest.positive_class)
-
-    def restore(prediction: Prediction) -> None:
-        summary.add_earlier(prediction)
-        if evaluation is not None:
-            evaluation.add(prediction)
-
-    keep = None
-    done: set[str] = set()
-    if job.output is not None and (job.resume or job.watch):
-        from lesion_edge.resume import CompletedRows
-
-        finished = CompletedRows(job.output, job.format, names, restore)
-        finished.check_model(classifier)
-        images, keep, done = finished.remaining(images), finished.bytes, set(finished.paths)
-
-    interrupted = False
+    images = iter(()) if options.watch else _nonempty_images(options.paths, stdin_paths, passed_over)
+    classifier = _open_classifier(options)
+    results = _Results(options, classifier)
+    completed = _completed_rows(options, classifier, results)
+    if completed is not None:
+        images = completed.remaining(images)
     with contextlib.ExitStack() as stack:
-        writer = stack.enter_context(PredictionWriter(job.output, job.format, names, keep))
-        sinks: list[Callable[[Prediction], None]] = [writer.add, summary.add]
-        if evaluation is not None:
-            sinks.append(evaluation.add)
-        post_processors = _post_processors(job, classifier, stack)
-        advance = stack.enter_context(_progress(job))
-        predictions = stack.enter_context(
-            contextlib.closing(_predictions(job, classifier, images, stdin_paths, done, post_processors))
-        )
-        try:
-            for prediction in predictions:
-                for take in sinks:
-                    take(prediction)
-                advance(1)
-        except KeyboardInterrupt:
-            interrupted = True
+        sinks = _open_sinks(options, classifier, results, completed, stack)
+        post_processors = _open_post_processors(options, classifier, stack)
+        advance = stack.enter_context(_progress(options))
+        watched = None
+        if options.watch:
+            from lesion_edge.watch import Watcher
+
+            watched = Watcher(options.paths, set(completed.paths) if completed else set())
+        predictions = _predictions(options, classifier, watched or stdin_paths, images, post_processors)
+        interrupted = _drain(stack.enter_context(contextlib.closing(predictions)), sinks, advance)
     if passed_over.count:
         say(passed_over.sentence())
-    say(summary.table() if sys.stderr.isatty() else summary.line())
-    if evaluation is not None and not interrupted:
-        say(evaluation.table())
+    results.show(interrupted)
     if interrupted:
         raise KeyboardInterrupt
-    return not summary.errors and not (evaluation is not None and evaluation.without_label)
+    return results.complete
 
 
-def _post_processors(
-    job: InferenceOptions, classifier: Classifier, stack: contextlib.ExitStack
+class _Results:
+    """Summary of a run, and its evaluation where one is asked for."""
+
+    def __init__(self, options: InferenceOptions, classifier: Classifier) -> None:
+        from lesion_edge.summary import Summary
+
+        self.summary = Summary(_device_name(classifier))
+        self.evaluation: Evaluation | None = None
+        if options.evaluate:
+            from lesion_edge.evaluation import Evaluation
+
+            self.evaluation = Evaluation(classifier.manifest.class_names, classifier.manifest.positive_class)
+
+    def add(self, prediction: Prediction) -> None:
+        """Count a prediction of this run."""
+        self.summary.add(prediction)
+        if self.evaluation is not None:
+            self.evaluation.add(prediction)
+
+    def restore(self, prediction: Prediction) -> None:
+        """Count a prediction that an earlier run wrote."""
+        self.summary.add_earlier(prediction)
+        if self.evaluation is not None:
+            self.evaluation.add(prediction)
+
+    def show(self, interrupted: bool) -> None:
+        """Print the summary, and the evaluation of a run that was not interrupted."""
+        say(self.summary.table() if sys.stderr.isatty() else self.summary.line())
+        if self.evaluation is not None and not interrupted:
+            say(self.evaluation.table())
+
+    @property
+    def complete(self) -> bool:
+        """Whether every image could be used, and be compared where an evaluation is asked for."""
+        return not self.summary.errors and not (self.evaluation is not None and self.evaluation.without_label)
+
+
+def _drain(
+    predictions: Iterable[Prediction],
+    sinks: Sequence[Callable[[Prediction], None]],
+    advance: Callable[[int], object],
+) -> bool:
+    """Hand each prediction to all sinks; True when Ctrl-C ended it."""
+    try:
+        for prediction in predictions:
+            for sink in sinks:
+                sink(prediction)
+            advance(1)
+    except KeyboardInterrupt:
+        return True
+    return False
+
+
+def _nonempty_images(
+    paths: Sequence[str], stdin_paths: StdinPaths | None, passed_over: PassedOver
+) -> Iterator[str]:
+    images = find_images(paths, stdin_paths or (), passed_over.add)
+    first = next(images, None)
+    if first is None:
+        reason = f" ({passed_over.sentence()})" if passed_over.count else ""
+        raise LesionEdgeError(f"no images in {', '.join(paths)}{reason}")
+    return chain([first], images)
+
+
+def _open_classifier(options: InferenceOptions) -> Classifier:
+    from lesion_edge.classifier import Classifier
+
+    classifier = Classifier.load(
+        options.model, options.device, options.threads, options.variant, options.threshold
+    )
+    if options.device == "auto" and (classifier.device != "cpu" or classifier.fallback):
+        reason = f", because {classifier.fallback}" if classifier.fallback else ""
+        say(f"lesion-infer: using {_device_name(classifier)}{reason}")
+    return classifier
+
+
+def _device_name(classifier: Classifier) -> str:
+    return f"{classifier.device} ({classifier.variant})"
+
+
+def _completed_rows(options: InferenceOptions, classifier: Classifier, results: _Results) -> CompletedRows | None:
+    """Rows that an earlier run wrote, counted in the results; None for a new output."""
+    if options.output is None or not (options.resume or options.watch):
+        return None
+    from lesion_edge.resume import CompletedRows
+
+    completed = CompletedRows(options.output, options.format, classifier.manifest.class_names, results.restore)
+    completed.check_model(classifier)
+    return completed
+
+
+def _open_sinks(
+    options: InferenceOptions,
+    classifier: Classifier,
+    results: _Results,
+    completed: CompletedRows | None,
+    stack: contextlib.ExitStack,
+) -> list[Callable[[Prediction], None]]:
+    """Functions that each take every prediction, in the order of the images."""
+    from lesion_edge.output import PredictionWriter
+
+    resume_at = completed.bytes if completed is not None else None
+    writer = PredictionWriter(options.output, options.format, classifier.manifest.class_names, resume_at)
+    return [stack.enter_context(writer).add, results.add]
+
+
+def _open_post_processors(
+    options: InferenceOptions, classifier: Classifier, stack: contextlib.ExitStack
 ) -> list[Callable[[Prediction], Prediction]]:
-    """What is to be made of a prediction besides its row, by the thread that has it."""
+    """Functions that make more of a prediction than its row, each in the thread that has it."""
     post_processors: list[Callable[[Prediction], Prediction]] = []
-    if job.heatmaps is not None:
+    if options.heatmaps is not None:
         from lesion_edge.explain import HeatmapWriter
 
-        post_processors.append(HeatmapWriter(job.heatmaps, job.paths, classifier.manifest.resize).write)
-    if job.report is not None:
+        post_processors.append(HeatmapWriter(options.heatmaps, options.paths, classifier.manifest.resize).write)
+    if options.report is not None:
         from lesion_edge.report import Report
 
-        post_processors.append(stack.enter_context(Report(job.report, classifier)).add)
+        post_processors.append(stack.enter_context(Report(options.report, classifier)).add)
     return post_processors
 
 
 def _predictions(
-    job: InferenceOptions,
+    options: InferenceOptions,
     classifier: Classifier,
+    arrivals: Watcher | StdinPaths | None,
     images: Iterator[str],
-    stdin_paths: StdinPaths | None,
-    done: set[str],
     post_processors: Sequence[Callable[[Prediction], Prediction]],
 ) -> Generator[Prediction, None, None]:
-    def attach(prediction: Prediction) -> Prediction:
-        for attachment in post_processors:
-            prediction = attachment(prediction)
+    def post_process(prediction: Prediction) -> Prediction:
+        for process in post_processors:
+            prediction = process(prediction)
         return prediction
 
     def classify(images: Iterable[str]) -> Iterator[Prediction]:
-        predictions = classifier.predict(images, job.batch_size, cam=bool(post_processors))
-        return ordered_map(attach, predictions, classifier.threads) if post_processors else predictions
+        predictions = classifier.predict(images, options.batch_size, cam=bool(post_processors))
+        return ordered_map(post_process, predictions, classifier.threads) if post_processors else predictions
 
-    if job.watch:
-        from lesion_edge.watch import Watcher
-
-        yield from Watcher(job.paths, done).predictions(classify)
-    elif stdin_paths is not None:
-        yield from stdin_paths.answer(images, classify)
-    else:
+    if arrivals is None:
         yield from classify(images)
+    elif isinstance(arrivals, StdinPaths):
+        yield from arrivals.answer(images, classify)
+    else:
+        yield from arrivals.predictions(classify)
 
 
-def _check(job: InferenceOptions) -> None:
-    if not job.paths:
+def _check(options: InferenceOptions) -> None:
+    if not options.paths:
         raise LesionEdgeError("no PATH: name folders, files, or - for a list on standard input")
-    if job.resume and job.output is None:
+    if options.resume and options.output is None:
         raise LesionEdgeError("--resume needs --output, the file to go on with")
-    if job.report is not None and (job.resume or job.watch):
+    if options.report is not None and (options.resume or options.watch):
         raise LesionEdgeError("--report shows one whole run: it goes with neither --resume nor --watch")
-    if job.watch and "-" in job.paths:
+    if options.watch and "-" in options.paths:
         raise LesionEdgeError("--watch needs a folder, not a list")
-    if job.output is not None and job.output.exists() and not (job.resume or job.watch):
-        raise LesionEdgeError(f"{job.output} exists already: choose another --output or remove it")
-    if job.report is not None and job.report.exists():
-        raise LesionEdgeError(f"{job.report} exists already: choose another --report or remove it")
-    if job.report is not None and not job.report.absolute().parent.is_dir():
-        raise LesionEdgeError(f"cannot write {job.report}: its folder does not exist")
+    if options.output is not None and options.output.exists() and not (options.resume or options.watch):
+        raise LesionEdgeError(f"{options.output} exists already: choose another --output or remove it")
+    if options.report is not None and options.report.exists():
+        raise LesionEdgeError(f"{options.report} exists already: choose another --report or remove it")
+    if options.report is not None and not options.report.absolute().parent.is_dir():
+        raise LesionEdgeError(f"cannot write {options.report}: its folder does not exist")
 
 
 def _stdin_paths(paths: Sequence[str]) -> StdinPaths | None:
@@ -188,9 +251,9 @@ def _stdin_paths(paths: Sequence[str]) -> StdinPaths | None:
     return StdinPaths(sys.stdin.fileno())
 
 
-def _progress(job: InferenceOptions) -> contextlib.AbstractContextManager[Callable[[int], object]]:
-    if job.output is None and sys.stdout.isatty():  # the rows themselves are to be seen there
+def _progress(options: InferenceOptions) -> contextlib.AbstractContextManager[Callable[[int], object]]:
+    if options.output is None and sys.stdout.isatty():  # the rows themselves are to be seen there
         return contextlib.nullcontext(lambda steps: None)
-    if job.watch or "-" in job.paths:
+    if options.watch or "-" in options.paths:
         return progress_bar("images", None)
-    return progress_bar("images", lambda: sum(1 for _ in find_images(job.paths)))
+    return progress_bar("images", lambda: sum(1 for _ in find_images(options.paths)))

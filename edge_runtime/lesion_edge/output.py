@@ -149,7 +149,11 @@ def _prediction(cells: Sequence[Any], names: Sequence[str]) -> Prediction:
         if value not in ("", None)
     }
     return Prediction(
-        path, label or None, None if confidence in ("", None) else float(confidence), probabilities, error or None
+        path=path,
+        label=label or None,
+        confidence=None if confidence in ("", None) else float(confidence),
+        probabilities=probabilities,
+        error=error or None,
     )
 
 

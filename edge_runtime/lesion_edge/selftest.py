@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from lesion_edge.classifier import Prediction, label_outputs
+from lesion_edge.classifier import label_outputs
 from lesion_edge.errors import LesionEdgeError
 from lesion_edge.preprocess import Resize, load_pixels
 
@@ -145,8 +145,8 @@ def _answers(outputs: dict[str, NDArray[Any]], *rule: Any) -> dict[str, list[str
     """`labels` after the threshold, also of an image that is refused, and `statuses`."""
     probabilities = {"probabilities": outputs["probabilities"]}
     return {
-        "labels": [label for label, *_ in label_outputs(probabilities, *rule)],
-        "statuses": [Prediction("", *fields).status for fields in label_outputs(outputs, *rule)],
+        "labels": [prediction.label for prediction in label_outputs(probabilities, *rule)],
+        "statuses": [prediction.status for prediction in label_outputs(outputs, *rule)],
     }
 
 

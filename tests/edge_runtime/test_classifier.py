@@ -88,7 +88,7 @@ def test_unusable_image_is_an_error_and_the_rest_goes_on(bundle: Path, paint: Pa
     predictions = list(Classifier(bundle, threads=2).predict(sources, batch_size))
     assert [prediction.status for prediction in predictions] == ["ok", "error", "ok", *["error"] * 3, "ok"]
     assert [prediction.label for prediction in predictions if prediction.status == "ok"] == ["malignant"] * 3
-    assert predictions[3] == Prediction(str(missing), None, None, {}, "no such file")
+    assert predictions[3] == Prediction(path=str(missing), error="no such file")
     for prediction in predictions:
         if prediction.status == "error":
             assert (prediction.label, prediction.confidence, prediction.probabilities) == (None, None, {})

@@ -58,11 +58,16 @@ def written(path: Path, kind: Format, predictions: list[Prediction]) -> bytes:
     return path.read_bytes()
 
 
+def labelled(path: str, label: str, malignant: float) -> Prediction:
+    probabilities = {"benign": 1 - malignant, "malignant": malignant}
+    return Prediction(path=path, label=label, confidence=probabilities[label], probabilities=probabilities)
+
+
 PREDICTIONS = [
-    *(Prediction(name, "malignant", 0.75, {"benign": 0.25, "malignant": 0.75}) for name in NAMES),
-    Prediction("damaged.jpg", None, None, {}, 'broken, "really"'),
-    Prediction("cat.jpg", None, None, {"benign": 0.875, "malignant": 0.125}),
-    Prediction("last.png", "benign", 0.5, {"benign": 0.5, "malignant": 0.5}),
+    *(labelled(name, "malignant", 0.75) for name in NAMES),
+    Prediction(path="damaged.jpg", error='broken, "really"'),
+    Prediction(path="cat.jpg", probabilities={"benign": 0.875, "malignant": 0.125}),
+    labelled("last.png", "benign", 0.5),
 ]
 
 
@@ -145,8 +150,8 @@ def test_another_threshold_is_noticed(bundle: Path, tmp_path: Path) -> None:
 def test_another_model_is_noticed(bundle: Path, tmp_path: Path) -> None:
     Image.new("RGB", (40, 40), (200, 100, 100)).save(tmp_path / "a.png")
     answer = next(Classifier(bundle).predict([tmp_path / "a.png"]))
-    benign = answer.probabilities["benign"] + 0.002
-    other = Prediction(answer.path, answer.label, 1 - benign, {"benign": benign, "malignant": 1 - benign})
+    assert answer.label is not None
+    other = labelled(answer.path, answer.label, answer.probabilities["malignant"] - 0.002)
     written(tmp_path / "out", "csv", [other])
     finished = CompletedRows(tmp_path / "out", "csv", CLASSES, lambda prediction: None)
     with pytest.raises(LesionEdgeError, match="another model"):

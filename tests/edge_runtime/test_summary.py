@@ -13,11 +13,11 @@ PROBABILITIES = {"benign": 0.4, "malignant": 0.6}
 
 
 def answered(label: str | None, path: str = "a.jpg") -> Prediction:
-    return Prediction(path, label, None, PROBABILITIES)
+    return Prediction(path=path, label=label, probabilities=PROBABILITIES)
 
 
 def failed(reason: str) -> Prediction:
-    return Prediction("a.jpg", None, None, {}, reason)
+    return Prediction(path="a.jpg", error=reason)
 
 
 def test_line_for_a_log() -> None:
@@ -79,7 +79,8 @@ def test_refused_images_count_where_there_are_probabilities_and_not_where_there_
     reference = pytest.importorskip("sklearn.metrics")
     evaluation = Evaluation(["benign", "malignant"], "malignant")
     for folder, p, label in JUDGED:
-        evaluation.add(Prediction(f"{folder}/a.jpg", label, None, {"benign": 1 - p, "malignant": p}))
+        probabilities = {"benign": 1 - p, "malignant": p}
+        evaluation.add(Prediction(path=f"{folder}/a.jpg", label=label, probabilities=probabilities))
     result = evaluation.result()
     answers = [(folder, label) for folder, _, label in JUDGED if label]
     actual, labels = zip(*answers, strict=True)

@@ -43,7 +43,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def answer(path: Path | str, error: str | None = None) -> Prediction:
-    return Prediction(str(path), None if error else "benign", None, {}, error)
+    return Prediction(path=str(path), label=None if error else "benign", error=error)
 
 
 def test_file_is_tried_once_it_has_not_changed_for_a_while(folder: Path, clock: Clock) -> None:
@@ -90,7 +90,7 @@ def test_refused_image_is_finished_at_once(folder: Path, clock: Clock) -> None:
     watcher.poll()
     clock.sleep(SETTLED)
     assert watcher.poll() == [str(path)]
-    assert watcher.accept(Prediction(str(path), None, None, {"benign": 0.9, "malignant": 0.1}))
+    assert watcher.accept(Prediction(path=str(path), probabilities={"benign": 0.9, "malignant": 0.1}))
     assert watcher.poll() == []
 
 
