@@ -7,71 +7,65 @@ at a time, and scores another source. Small images and few of them: for comparin
 from __future__ import annotations
 
 import argparse
-import contextlib
 import csv
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
-from unittest.mock import patch
 
 import numpy as np
-from PIL import Image
 
 from lesion_edge import metrics
 from lesion_edge.preprocess import load_pixels
-from lesion_train import augment, augmented_dataset, recipe, robust
+from lesion_train.augment import Augmentation
 from lesion_train.features import predict_batches
+from lesion_train.outlier_score import OutlierScoreConfig
+from lesion_train.recipe import TrainingData, load_training_data
+from lesion_train.robust import RobustConfig, fit_robust
 from lesion_train.run import TrainConfig
 
+FULL = RobustConfig()
+VARIED = FULL.augmentation
+NO_COLOR = replace(VARIED, p_color=0, p_illumination=0)
+NO_DEGRADING = replace(VARIED, p_downscale=0, p_blur=0, p_noise=0, p_jpeg=0)
+NONE = Augmentation(
+    p_keep_whole=1,
+    p_flip=0,
+    quarter_turns=False,
+    p_rotate=0,
+    p_color=0,
+    p_illumination=0,
+    p_downscale=0,
+    p_blur=0,
+    p_noise=0,
+    p_jpeg=0,
+)
+MILDER_COLOR = replace(
+    VARIED,
+    saturation=(0.7, 1.3),
+    contrast=(0.75, 1.25),
+    brightness=(0.75, 1.25),
+    gamma=(0.8, 1.25),
+    white_balance=0.1,
+)
+MILDER_CROPS = replace(VARIED, min_crop_area=0.3, max_stretch=1.4, p_keep_whole=0.3)
 
-def plain(image: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
-    """No augmentation but the size."""
-    return np.asarray(Image.fromarray(image).resize((size, size)))
-
-
-def unchanged(value: object, rng: np.random.Generator) -> object:
-    """In place of one augmentation."""
-    return value
-
-
-def same(model: Any) -> Any:
-    """In place of folding."""
-    return model
-
-
-def copy_weights(model: Any, finished: Any) -> None:
-    """In place of unfolding."""
-    finished.set_weights(model.get_weights())
-
-
-def even_weights(samples: list[object]) -> np.ndarray:
-    """Every image as likely as the next: the classes as unbalanced as the data."""
-    return np.full(len(samples), 1 / len(samples))
-
-
-WITHOUT: dict[str, list[tuple[Any, str, Any]]] = {
-    "nothing taken out": [],
-    "only conv5 learns": [(robust, "FIRST_LAYER", "conv5_block1_1_conv")],
-    "only the head learns": [(robust, "FIRST_LAYER", "none")],
-    "all layers learn": [(robust, "FIRST_LAYER", "conv1_conv")],
-    "a third of the learning rate": [(robust, "LEARNING_RATES", (5e-5, 1e-6))],
-    "three times the learning rate": [(robust, "LEARNING_RATES", (4.5e-4, 1e-6))],
-    "norms not folded": [(robust, "fold_norms", same), (robust, "unfold_norms", copy_weights)],
-    "no augmentation": [(augmented_dataset, "augment", plain)],
-    "no colour and light": [(augment, "color_jitter", unchanged), (augment, "random_illumination", unchanged)],
-    "milder colours": [
-        (augment, "SATURATION", (0.7, 1.3)),
-        (augment, "CONTRAST", (0.75, 1.25)),
-        (augment, "BRIGHTNESS", (0.75, 1.25)),
-        (augment, "GAMMA", (0.8, 1.25)),
-        (augment, "BALANCE", 0.1),
-    ],
-    "milder framing": [(augment, "MIN_AREA", 0.3), (augment, "MAX_STRETCH", 1.4), (augment, "P_KEEP_WHOLE", 0.3)],
-    "no degrading": [(augment, "degrade_quality", unchanged)],
-    "no reframing": [(augment, "P_KEEP_WHOLE", 1.1)],
-    "no balancing": [(robust, "sampling_weights", even_weights)],
-    "no averaging": [(robust, "EMA_FRACTION", 0.0)],
+WITHOUT: dict[str, RobustConfig] = {
+    "nothing taken out": FULL,
+    "only conv5 learns": replace(FULL, first_trainable_layer="conv5_block1_1_conv"),
+    "only the head learns": replace(FULL, first_trainable_layer="none"),
+    "all layers learn": replace(FULL, first_trainable_layer="conv1_conv"),
+    "a third of the learning rate": replace(FULL, learning_rate=5e-5),
+    "three times the learning rate": replace(FULL, learning_rate=4.5e-4),
+    "norms not folded": replace(FULL, fold_batchnorm=False),
+    "no augmentation": replace(FULL, augmentation=NONE),
+    "no color and light": replace(FULL, augmentation=NO_COLOR),
+    "milder color": replace(FULL, augmentation=MILDER_COLOR),
+    "milder crops": replace(FULL, augmentation=MILDER_CROPS),
+    "no crops": replace(FULL, augmentation=replace(VARIED, p_keep_whole=1)),
+    "no degrading": replace(FULL, augmentation=NO_DEGRADING),
+    "no balancing": replace(FULL, balanced=False),
+    "no averaging": replace(FULL, ema_fraction=0),
 }
 
 
@@ -90,15 +84,24 @@ def write_table(file: Path, rows: list[dict[str, str]], root: Path) -> Path:
     return file
 
 
-def measure(settings: TrainConfig, pixels: np.ndarray, there: np.ndarray) -> list[str]:
-    """Train once and give AUCs: on a grouped part of the training sources, and on the other source."""
+def measure(
+    settings: TrainConfig[RobustConfig], data: TrainingData, pixels: np.ndarray, malignant: np.ndarray
+) -> list[str]:
+    """Train once; AUCs on a grouped share of the training sources and on the other source.
+
+    Args:
+        pixels: images of the other source, uint8 (N, S, S, 3).
+        malignant: their labels, bool (N,).
+    """
     with tempfile.TemporaryDirectory() as work:
-        trained = robust.train_robust(settings, Path(work))
-    positive = trained.class_names.index("malignant")
-    outside = predict_batches(trained.model, pixels)[:, positive]
-    inside = trained.probabilities["validation"][:, positive]
-    truth = np.array([sample.label == positive for sample in trained.parts["validation"].samples])
-    return [f"{metrics.roc_auc(truth, inside):.3f}", f"{metrics.roc_auc(there, outside):.3f}"]
+        trained = fit_robust(settings, data, Path(work), {})
+    positive_index = data.class_names.index("malignant")
+    inside = trained.probabilities["validation"][:, positive_index]
+    outside = predict_batches(trained.model, pixels)[:, positive_index]
+    return [
+        f"{metrics.roc_auc(data.labels('validation') == positive_index, inside):.3f}",
+        f"{metrics.roc_auc(malignant, outside):.3f}",
+    ]
 
 
 def compare(arguments: argparse.Namespace, folder: Path) -> None:
@@ -107,35 +110,32 @@ def compare(arguments: argparse.Namespace, folder: Path) -> None:
     held_out = read(arguments.data, arguments.test)
     held_out = [held_out[i] for i in np.random.default_rng(0).permutation(len(held_out))[: arguments.at_most]]
     pixels = np.stack([load_pixels((root / row["file"]).read_bytes(), arguments.image_size) for row in held_out])
-    there = np.array([row["label"] == "malignant" for row in held_out])
-    table = write_table(folder / "train.csv", read(arguments.data, arguments.train), root)
+    malignant = np.array([row["label"] == "malignant" for row in held_out])
     settings = TrainConfig(
-        str(table),
-        "robust",
-        arguments.weights,
-        arguments.image_size,
-        "squash",
-        arguments.epochs,
-        0.15,
-        0,
-        None,
-        None,
+        data=str(write_table(folder / "train.csv", read(arguments.data, arguments.train), root)),
+        recipe="robust",
+        weights=arguments.weights,
+        image_size=arguments.image_size,
+        resize="squash",
+        validation_split=0.15,
+        seed=0,
+        positive_class=None,
+        data_license=None,
+        config=FULL,
     )
     # The images are the same for all: decoded once.
-    decoded = recipe.resize_images(recipe.load_split(settings)[0], settings, folder, robust.CACHED_SIZE)
-    short: list[tuple[Any, str, Any]] = [
-        (robust, "SAMPLES_PER_EPOCH", arguments.views),
-        (robust, "TRAIN_SIZE_RATIO", 1),
-        (robust, "resize_images", lambda *_, **__: decoded),
-        (robust, "fit_outlier_score", lambda *_: None),
-    ]
+    data = load_training_data(settings, folder, FULL.cached_size)
     print("taken out | same source | other source | seconds", flush=True)
     for name in arguments.only:
         start = time.perf_counter()
-        with contextlib.ExitStack() as changes:
-            for change in [*short, *WITHOUT[name]]:
-                changes.enter_context(patch.object(*change))
-            figures = measure(settings, pixels, there)
+        config = replace(
+            WITHOUT[name],
+            epochs=arguments.epochs,
+            samples_per_epoch=arguments.views,
+            train_size_ratio=1,
+            outlier_score=OutlierScoreConfig(training_images=20, skin_images=10),
+        )
+        figures = measure(replace(settings, config=config), data, pixels, malignant)
         print(" | ".join([name, *figures, f"{time.perf_counter() - start:.0f}"]), flush=True)
 
 

@@ -32,14 +32,14 @@ def main() -> None:
     prepared = prepare(graph, range_pixels(source), SEED, source.folder)
     pixels = read_pixels(source, source.validation)
     truth = np.array([example.label for example in source.validation]) == positive
-    wanted = onnx_graph.graph_logits(graph, pixels, "fp32")
+    wanted = onnx_graph.run_logits(graph, pixels, "fp32")
     print(f"| method, {len(pixels)} validation images | mean Δlogit | ROC AUC | flips |\n|---|---|---|---|")
     for name in ("fp32", *calibrate.METHODS):
         logits = wanted
         if name != "fp32":
             ranges = calibrate.ranges_by(name, prepared.histograms)
-            quantized = quantize(prepared.rounded.graph, ranges, prepared.rounded.scales)
-            logits = onnx_graph.graph_logits(quantized, pixels, name)
+            quantized = quantize(prepared.rounded.model, ranges, prepared.rounded.scales)
+            logits = onnx_graph.run_logits(quantized, pixels, name)
         others = np.delete(logits, positive, axis=1).max(axis=1)
         flips = int((logits.argmax(axis=1) != wanted.argmax(axis=1)).sum())
         auc = metrics.roc_auc(truth, logits[:, positive] - others)

@@ -30,24 +30,27 @@ def main() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from lesion_train.features import predict_batches
     from lesion_train.model import build_model, feature_extractor, freeze_base, submodel_after
-    from lesion_train.paper import BATCH_SIZE, HIDDEN_UNITS, compile_model
+    from lesion_train.paper import PaperConfig, compile_model
 
+    config = PaperConfig()
     files = itertools.islice(find_images([str(arguments.images)]), arguments.count)
     pixels = np.stack([load_pixels(file, 180) for file in files]).astype(np.float32)
     labels = np.arange(len(pixels)) % 2
-    model = build_model(180, 2, arguments.weights, HIDDEN_UNITS)
+    model = build_model(180, 2, arguments.weights, config.hidden_units)
     freeze_base(model)
-    whole, head = compile_model(model), compile_model(submodel_after(model, after="avg_pool"))
+    whole, head = (
+        compile_model(part, config.learning_rate) for part in (model, submodel_after(model, after="avg_pool"))
+    )
     extractor = feature_extractor(model, ["avg_pool"])
 
     def seconds(model: Any, inputs: Any) -> float:
         start = time.perf_counter()
-        model.fit(inputs, labels, batch_size=BATCH_SIZE, verbose=0)
+        model.fit(inputs, labels, batch_size=config.batch_size, verbose=0)
         return time.perf_counter() - start
 
-    few = pixels[:BATCH_SIZE]
-    whole.fit(few, labels[:BATCH_SIZE], verbose=0)
-    head.fit(predict_batches(extractor, few), labels[:BATCH_SIZE], verbose=0)
+    few = pixels[: config.batch_size]
+    whole.fit(few, labels[: config.batch_size], verbose=0)
+    head.fit(predict_batches(extractor, few), labels[: config.batch_size], verbose=0)
     epoch = seconds(whole, pixels)
     start = time.perf_counter()
     features = predict_batches(extractor, pixels)

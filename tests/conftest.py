@@ -148,7 +148,8 @@ def scored_run(
 ) -> TrainedRun:
     """`trained_run` with an outlier score, as the robust recipe fits it."""
     from lesion_edge.preprocess import load_pixels
-    from lesion_train.outlier_score import fit_outlier_score, pool_and_predict
+    from lesion_train.augment import Augmentation
+    from lesion_train.outlier_score import OutlierScoreConfig, fit_outlier_score, pool_and_predict
 
     folder = tmp_path_factory.mktemp("scored") / "run"
     folder.mkdir()
@@ -158,8 +159,10 @@ def scored_run(
         np.stack([load_pixels(trained_run.data / entry["file"], IMAGE_SIZE) for entry in entries])
         for entries in (trained_run.record["split"][part] for part in ("train", "validation"))
     )
-    pooled, _ = pool_and_predict(trained_model, validation)
-    fit_outlier_score(trained_model, train, pooled, IMAGE_SIZE, seed=0).save(folder)
+    config = OutlierScoreConfig()
+    pooled, _ = pool_and_predict(trained_model, validation, config.layer)
+    score = fit_outlier_score(trained_model, train, pooled, IMAGE_SIZE, config, Augmentation(), seed=0)
+    score.save(folder)
     return TrainedRun(folder, trained_run.data, trained_run.command)
 
 

@@ -21,6 +21,9 @@ from lesion_edge.session import check_signature, choose_device, open_session
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+TRUST_VARIABLE = "LESION_EDGE_TRUST"
+"""Environment variable with the path of the public key that every bundle has to be signed by."""
+
 SHIPPED_BUNDLE = Path(__file__).parent / "bundle"
 """Folder of the bundle that is used when none is named."""
 
@@ -96,13 +99,20 @@ class Classifier:
         threads: int | None = None,
         variant: str | None = None,
         threshold: float | None = None,
+        trust: str | os.PathLike[str] | None = None,
     ) -> None:
-        self._arguments = (os.fspath(bundle), device, threads, variant, threshold)
+        trust = trust or os.environ.get(TRUST_VARIABLE) or None
+        self._arguments = (os.fspath(bundle), device, threads, variant, threshold, trust and os.fspath(trust))
         if threads is not None and threads < 1:
             raise LesionEdgeError(f"{threads} threads: at least 1 is needed")
         if threshold is not None and not 0 <= threshold <= 1:
             raise LesionEdgeError(f"threshold {threshold} is not within 0 to 1")
-        self.manifest: Manifest = load_manifest(Path(bundle))
+        signed = None
+        if trust is not None:
+            from lesion_edge.signature import signed_files
+
+            signed = signed_files(Path(bundle), Path(trust))
+        self.manifest: Manifest = load_manifest(Path(bundle), signed)
         self.threads = threads or available_cpus()
         self.fallback: str | None = None
         """Reason why `auto` did not take the device that ONNX Runtime lists, or None."""
@@ -114,6 +124,10 @@ class Classifier:
                 raise
             self.device, self.fallback = "cpu", str(error)
             self._open(Path(bundle), variant)
+        if trust is not None:
+            # A signature is over the whole bundle, and so is its proof.
+            for name in self.manifest.variants.keys() - {self.variant}:
+                read_variant(Path(bundle), self.manifest, name)
         self.threshold = self.manifest.variants[self.variant].threshold if threshold is None else threshold
 
     def _open(self, bundle: Path, variant: str | None) -> None:
@@ -137,6 +151,7 @@ class Classifier:
         threads: int | None = None,
         variant: str | None = None,
         threshold: float | None = None,
+        trust: str | os.PathLike[str] | None = None,
     ) -> Classifier:
         """Open a bundle.
 
@@ -146,13 +161,15 @@ class Classifier:
             threads: images in work at once; None takes the CPUs this process may use.
             variant: `int8`, `fp16` or `fp32`; None takes what suits the device.
             threshold: 0 to 1, in place of the bundle's.
+            trust: PEM file of a public key; a bundle that is not signed by it is refused. None takes the path in
+                the environment variable `LESION_EDGE_TRUST`, and without one asks for no signature.
 
         Raises:
-            LesionEdgeError: the bundle is missing, damaged or changed, or the device cannot be had.
+            LesionEdgeError: the bundle is missing, damaged, changed or not signed, or the device cannot be had.
         """
         if bundle is None and not SHIPPED_BUNDLE.is_dir():
             raise LesionEdgeError("no model ships with this installation: name a bundle with --model")
-        return cls(bundle or SHIPPED_BUNDLE, device, threads, variant, threshold)
+        return cls(bundle or SHIPPED_BUNDLE, device, threads, variant, threshold, trust)
 
     def predict(
         self, sources: Iterable[Source], batch_size: int | None = None, cam: bool = False

@@ -51,6 +51,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--model", type=Path, metavar="BUNDLE", help="bundle folder [default: the one that ships]")
+    add(
+        "--trust",
+        type=Path,
+        metavar="KEY.pub",
+        help="public key that must have signed the bundle [default: $LESION_EDGE_TRUST, else none]",
+    )
     add("--output", type=Path, metavar="FILE", help="file for the predictions [default: standard output]")
     add("--format", choices=("csv", "jsonl"), default="csv", help="CSV or JSON Lines [default: csv]")
     add(
@@ -109,19 +115,21 @@ def infer() -> bool:
     if doctor:
         from lesion_edge.doctor import examine
 
-        return examine(options["model"], options["device"], options["threads"], options["variant"])
+        return examine(
+            options["model"], options["device"], options["threads"], options["variant"], options["trust"]
+        )
     if self_test:
-        return _self_test(options["model"], options["device"], options["variant"])
+        return _self_test(options["model"], options["device"], options["variant"], options["trust"])
     from lesion_edge.inference import InferenceOptions, run
 
     return run(InferenceOptions(**options))
 
 
-def _self_test(model: Path | None, device: str, variant: str | None) -> bool:
+def _self_test(model: Path | None, device: str, variant: str | None, trust: Path | None) -> bool:
     from lesion_edge.classifier import Classifier
     from lesion_edge.selftest import format_result, self_test
 
-    classifier = Classifier.load(model, device, variant=variant)
+    classifier = Classifier.load(model, device, variant=variant, trust=trust)
     outcome = self_test(classifier)
     console.say(f"self-test of {format_result(classifier, outcome)}")
     return outcome.passed

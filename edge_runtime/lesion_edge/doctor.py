@@ -24,17 +24,19 @@ WHEELS = (
 """Distributions that all install the module `onnxruntime`."""
 
 
-def examine(bundle: Path | None, device: str, threads: int | None, variant: str | None) -> bool:
+def examine(
+    bundle: Path | None, device: str, threads: int | None, variant: str | None, trust: Path | None = None
+) -> bool:
     """Print the findings, one line each; True without a problem."""
     healthy = True
-    for name, finding, good in _findings(bundle, device, threads, variant):
+    for name, finding, good in _findings(bundle, device, threads, variant, trust):
         print(f"{'' if good else 'PROBLEM '}{name}: {finding}", flush=True)
         healthy = healthy and good
     return healthy
 
 
 def _findings(
-    bundle: Path | None, device: str, threads: int | None, variant: str | None
+    bundle: Path | None, device: str, threads: int | None, variant: str | None, trust: Path | None
 ) -> Iterator[tuple[str, str, bool]]:
     yield "lesion-edge", __version__, True
     yield "Python", f"{platform.python_version()} on {platform.system()} {platform.machine()}", True
@@ -59,7 +61,7 @@ def _findings(
         yield "CPUs for this process", str(available_cpus()), True
         from lesion_edge.classifier import SHIPPED_BUNDLE, Classifier
 
-        classifier = Classifier.load(bundle, device, threads, variant)
+        classifier = Classifier.load(bundle, device, threads, variant, trust=trust)
     except LesionEdgeError as error:
         yield "model", str(error), False
         return

@@ -29,8 +29,9 @@ class Evaluation:
     def __init__(self, class_names: Sequence[str], positive_class: str) -> None:
         self.class_names = list(class_names)
         self.positive_class = positive_class
+        self._index = {name.casefold(): index for index, name in enumerate(class_names)}
         self.without_label = 0
-        """Number of images whose parent folder does not bear the name of a class."""
+        """Number of images whose parent folder does not bear the name of a class, in any case."""
         # Arrays and not lists, for 100,000 images and more.
         self._labels, self._predicted, self._probabilities = array("H"), array("H"), array("f")
         self._no_label = len(self.class_names)  # among the indices of predicted classes
@@ -40,11 +41,11 @@ class Evaluation:
         if prediction.error is not None:
             return
         folder = os.path.basename(os.path.dirname(os.path.abspath(prediction.path)))
-        if folder not in self.class_names:
+        if (index := self._index.get(folder.casefold())) is None:
             self.without_label += 1
             return
         label = self._no_label if prediction.label is None else self.class_names.index(prediction.label)
-        self._labels.append(self.class_names.index(folder))
+        self._labels.append(index)
         self._predicted.append(label)
         self._probabilities.extend(prediction.probabilities[name] for name in self.class_names)
 

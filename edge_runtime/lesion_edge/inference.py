@@ -37,6 +37,7 @@ class InferenceOptions:
     threads: int | None = None
     batch_size: int | None = None
     threshold: float | None = None
+    trust: Path | None = None
     evaluate: bool = False
     heatmaps: Path | None = None
     report: Path | None = None
@@ -148,7 +149,7 @@ def _open_classifier(options: InferenceOptions) -> Classifier:
     from lesion_edge.classifier import Classifier
 
     classifier = Classifier.load(
-        options.model, options.device, options.threads, options.variant, options.threshold
+        options.model, options.device, options.threads, options.variant, options.threshold, options.trust
     )
     if options.device == "auto" and (classifier.device != "cpu" or classifier.fallback):
         reason = f", because {classifier.fallback}" if classifier.fallback else ""

@@ -24,11 +24,14 @@ import stat
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from lesion_edge import preprocess
 from lesion_edge.errors import LesionEdgeError
 from lesion_edge.model_file import check_model, read_metadata
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 SCHEMA_VERSION = 2
 FILE_NAME = "manifest.json"
@@ -171,8 +174,12 @@ def contract_digest(content: dict[str, Any]) -> str:
     return digest_of({**content, "variants": variants})
 
 
-def load_manifest(bundle: Path) -> Manifest:
+def load_manifest(bundle: Path, signed: Mapping[str, str] | None = None) -> Manifest:
     """Read and check the manifest of a bundle (a folder), and the files that are no graphs.
+
+    Args:
+        bundle: the folder.
+        signed: file name to the SHA-256 that a signature states, of every file; see `lesion_edge.signature`.
 
     Raises:
         LesionEdgeError: there is none, it is damaged or was changed, or asks for another version of lesion-edge.
@@ -181,6 +188,8 @@ def load_manifest(bundle: Path) -> Manifest:
     if not os.path.lexists(path):
         raise LesionEdgeError(f"{bundle} is not a bundle: it has no {FILE_NAME}")
     text = read_file(path, MAX_TEXT_BYTES)
+    if signed is not None and hashlib.sha256(text).hexdigest() != signed.get(FILE_NAME):
+        _refuse_unsigned(path)
     try:
         content = json.loads(text, parse_constant=_no_number)
         if not isinstance(content, dict):
@@ -201,6 +210,11 @@ def load_manifest(bundle: Path) -> Manifest:
         )
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise LesionEdgeError(f"{path} is damaged: {error}") from None
+    digests = {name: entry.sha256 for name, entry in manifest.files.items()}
+    digests |= {variant.file: variant.sha256 for variant in manifest.variants.values()}
+    for name, sha256 in digests.items():
+        if signed is not None and signed.get(name) != sha256:
+            _refuse_unsigned(bundle / name)
     for name, entry in manifest.files.items():
         other = read_file(bundle / name, MAX_TEXT_BYTES, entry.bytes)
         if hashlib.sha256(other).hexdigest() != entry.sha256:
@@ -269,6 +283,10 @@ def _refuse_changed(path: Path) -> NoReturn:
     raise LesionEdgeError(
         f"{path} is not the file its manifest describes (SHA-256 differs): copy the bundle again"
     )
+
+
+def _refuse_unsigned(path: Path) -> NoReturn:
+    raise LesionEdgeError(f"{path} is not the file that was signed (SHA-256 differs): copy the bundle again")
 
 
 def _text(content: dict[str, Any]) -> str:

@@ -15,6 +15,8 @@ from lesion_edge import atomic
 from lesion_edge.errors import LesionEdgeError
 from lesion_edge.manifest import CONTRACT_KEY, FILE_NAME, BundleFile, Manifest, Variant, contract_digest
 from lesion_edge.model_file import with_metadata
+from lesion_edge.signature import SIGNATURE_NAME
+from lesion_export.sign import sign
 
 CARD_NAME = "MODEL_CARD.md"
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
@@ -62,10 +64,17 @@ def seal(manifest: Manifest, graphs: dict[str, bytes], card: str) -> dict[str, b
     return {**files, FILE_NAME: replace(manifest, files=entries, variants=variants).to_json().encode()}
 
 
-def write_bundle(folder: Path, manifest: Manifest, graphs: dict[str, bytes], card: str) -> None:
-    """Seal graphs, card and manifest, write them beside the target, and put them in its place in one step."""
+def write_bundle(
+    folder: Path, manifest: Manifest, graphs: dict[str, bytes], card: str, private_key: Any = None
+) -> None:
+    """Seal graphs, card and manifest, write them beside the target, and put them in its place in one step.
+
+    With a `private_key` (`lesion_export.sign.load_private_key`) its signature goes with them.
+    """
     folder = folder.resolve()
     files = seal(manifest, graphs, card)
+    if private_key is not None:
+        files[SIGNATURE_NAME] = sign(folder.name, files, private_key)
     unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         for name, content in files.items():

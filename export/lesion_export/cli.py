@@ -41,6 +41,10 @@ def export(
     card_notes: Annotated[
         Path | None, typer.Option(help="Markdown for the model card: what you know of your data and model.")
     ] = None,
+    sign: Annotated[
+        Path | None,
+        typer.Option(metavar="KEY", help="PEM file of an ECDSA private key; its signature goes into the bundle."),
+    ] = None,
 ) -> None:
     """Convert a run to ONNX, prove each variant against the Keras model, and write the bundle.
 
@@ -50,10 +54,12 @@ def export(
     from lesion_export import gates
     from lesion_export.bundle import check_output, make_variant, write_bundle
     from lesion_export.model_card import model_card
+    from lesion_export.sign import load_private_key
     from lesion_train.run import load_run
 
     check_output(output)
     notes = _read_notes(card_notes) if card_notes else ""
+    private_key = load_private_key(sign) if sign else None
     source = load_run(run, data)
     _require_tensorflow()
     from lesion_export.pipeline import ExportOptions, build
@@ -75,7 +81,8 @@ def export(
         },
         provenance=_provenance(source, built, max_drop),
     )
-    write_bundle(output, manifest, built.graphs, model_card(manifest, source.record, built.gates, notes))
+    card = model_card(manifest, source.record, built.gates, notes)
+    write_bundle(output, manifest, built.graphs, card, private_key)
     for name, content in built.graphs.items():
         say(f"{name}: {len(content) / 2**20:.1f} MiB")
     say(f"bundle: {output}")

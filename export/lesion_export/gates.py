@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from lesion_edge import metrics
 from lesion_edge.session import open_session
 
 if TYPE_CHECKING:
+    import onnx
     from numpy.typing import NDArray
 
     from lesion_export.operating_point import Outputs
@@ -113,9 +114,9 @@ def _rates(outputs: Outputs, truth: NDArray[np.int64]) -> dict[str, float]:
     }
 
 
-def time_ratio(graph: Any, reference: Any, pixels: NDArray[np.uint8]) -> float:
+def time_ratio(model: onnx.ModelProto, reference: onnx.ModelProto, pixels: NDArray[np.uint8]) -> float:
     """Median time of one image in one thread, as a ratio to the reference's, taken in turns in one run."""
-    sessions = [open_session(each.SerializeToString(), threads=1) for each in (graph, reference)]
+    sessions = [open_session(each.SerializeToString(), threads=1) for each in (model, reference)]
     seconds: list[list[float]] = [[], []]
     for turn in range(TIMED_RUNS + 1):
         for session, taken in zip(sessions, seconds, strict=True):
@@ -123,8 +124,8 @@ def time_ratio(graph: Any, reference: Any, pixels: NDArray[np.uint8]) -> float:
             session.run(["logits"], {"image": pixels[:1]})
             if turn:  # the first one sets buffers up
                 taken.append(time.perf_counter() - start)
-    mine, other = (float(np.median(taken)) for taken in seconds)
-    return mine / other
+    own, other = (float(np.median(taken)) for taken in seconds)
+    return own / other
 
 
 def speed_gate(name: str, ratio: float) -> Gate:

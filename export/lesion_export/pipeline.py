@@ -66,7 +66,7 @@ def build(source: Run, wanted: ExportOptions) -> ExportedVariants:
     built = ExportedVariants()
 
     def decide(variant: Any, name: str) -> Outputs:
-        logits, *scored = onnx_graph.graph_outputs(variant, pixels, name, names)
+        logits, *scored = onnx_graph.run_model(variant, pixels, names, name)
         return decide_outputs(logits, truth, positive, wanted.threshold_method, wanted.target_sensitivity, *scored)
 
     def compare(outputs: Outputs, name: str) -> list[Gate]:
@@ -93,11 +93,11 @@ def build(source: Run, wanted: ExportOptions) -> ExportedVariants:
         built.gates += gates.refusal_gates("fp32", reference, reference)
     if wanted.quantize:
         int8 = make_int8(source, graph, lambda variant: gates.all_passed(compare(decide(variant, "int8"), "int8")))
-        outputs = decide(int8.graph, "int8")
+        outputs = decide(int8.model, "int8")
         built.gates += compare(outputs, "int8")
-        built.gates.append(gates.speed_gate("int8", gates.time_ratio(int8.graph, graph, pixels)))
+        built.gates.append(gates.speed_gate("int8", gates.time_ratio(int8.model, graph, pixels)))
         built.calibration = int8.record
-        add(int8.graph, "int8", outputs)
+        add(int8.model, "int8", outputs)
     if wanted.half:
         half = to_half(graph)
         outputs = decide(half, "fp16")

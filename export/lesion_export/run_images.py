@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from lesion_edge.console import progress_bar
 from lesion_edge.errors import LesionEdgeError
 from lesion_edge.preprocess import load_pixels
-from lesion_export.onnx_graph import in_batches
 
 if TYPE_CHECKING:
     from lesion_train.run import Run, Sample
+
+BATCH = 8
 
 
 def lesion_numbers(samples: list[Sample]) -> NDArray[np.int64]:
@@ -67,6 +68,9 @@ def keras_outputs(model: Any, pixels: NDArray[np.uint8], layers: Sequence[str] =
         image, [x, *(keras.layers.GlobalAveragePooling2D()(feature_map) for feature_map in maps)]
     )
     with progress_bar("Keras", len(pixels)) as advance:
-        return in_batches(
-            lambda batch: keras.tree.flatten(outputs.predict_on_batch(batch.astype(np.float32))), pixels, advance
-        )
+        results = []
+        for start in range(0, len(pixels), BATCH):
+            batch = pixels[start : start + BATCH].astype(np.float32)
+            results.append(keras.tree.flatten(outputs.predict_on_batch(batch)))
+            advance(len(batch))
+    return [np.concatenate(parts) for parts in zip(*results, strict=True)]

@@ -12,6 +12,7 @@ from PIL import Image
 
 from lesion_edge.manifest import Manifest
 from lesion_export import bundle as bundles
+from tests.edge_runtime import onnx_file
 
 SIZE = 32
 CLASSES = {2: ("benign", "malignant"), 3: ("red", "green", "blue")}
@@ -31,15 +32,13 @@ def build_graph(
     size: int | str = SIZE,
     batch: str | int = "N",
     input_name: str = "image",
-    input_type: str = "UINT8",
+    input_type: int = onnx_file.UINT8,
     logits: int | None = None,
     cam_rank: int = 3,
     without: str | None = None,
     outlier_rank: int | None = None,
 ) -> bytes:
     """An ONNX file that keeps the bundle's contract, or breaks the part of it that an argument names."""
-    onnx = pytest.importorskip("onnx")
-    helper, types = onnx.helper, onnx.TensorProto
     half = [(size if isinstance(size, int) else SIZE) // 2] * 2
     constants = {
         "kernel": KERNELS[classes],
@@ -50,34 +49,30 @@ def build_graph(
         "end": np.array([classes if logits is None else logits], np.int64),
     }
     nodes = [
-        helper.make_node("Cast", [input_name], ["levels"], to=types.FLOAT),
-        helper.make_node("ReduceMean", ["levels", "space"], ["colour"], keepdims=0),
-        helper.make_node("MatMul", ["colour", "kernel"], ["scores"]),
-        helper.make_node("Slice", ["scores", "start", "end", "one"], ["logits"]),
-        helper.make_node("Softmax", ["scores"], ["probabilities"], axis=-1),
-        helper.make_node("Transpose", ["levels"], ["planes"], perm=[0, 3, 1, 2]),
-        helper.make_node("AveragePool", ["planes"], ["pooled"], kernel_shape=half, strides=half),
-        helper.make_node("ReduceMean", ["pooled", "channel"], ["cam"], keepdims=int(cam_rank == 4)),
+        onnx_file.node("Cast", [input_name], ["levels"], to=onnx_file.FLOAT),
+        onnx_file.node("ReduceMean", ["levels", "space"], ["colour"], keepdims=0),
+        onnx_file.node("MatMul", ["colour", "kernel"], ["scores"]),
+        onnx_file.node("Slice", ["scores", "start", "end", "one"], ["logits"]),
+        onnx_file.node("Softmax", ["scores"], ["probabilities"], axis=1),
+        onnx_file.node("Transpose", ["levels"], ["planes"], perm=[0, 3, 1, 2]),
+        onnx_file.node("AveragePool", ["planes"], ["pooled"], kernel_shape=half, strides=half),
+        onnx_file.node("ReduceMean", ["pooled", "channel"], ["cam"], keepdims=int(cam_rank == 4)),
     ]
-    shapes: dict[str, list[Any]] = {
+    shapes: dict[str, onnx_file.Shape] = {
         "probabilities": [batch, classes],
         "logits": [batch, classes if logits is None else logits],
         "cam": [batch, 2, 2] if cam_rank == 3 else [batch, 1, 2, 2],
     }
     if outlier_rank is not None:
         constants["outlier_kernel"] = OUTLIER_KERNEL.reshape(-1, *[1] * (outlier_rank - 1))
-        nodes.append(helper.make_node("MatMul", ["colour", "outlier_kernel"], ["outlier"]))
+        nodes.append(onnx_file.node("MatMul", ["colour", "outlier_kernel"], ["outlier"]))
         shapes["outlier"] = [batch, 1][:outlier_rank]
-    graph = helper.make_graph(
+    return onnx_file.model(
         nodes,
-        "mean colour",
-        [helper.make_tensor_value_info(input_name, getattr(types, input_type), [batch, size, size, 3])],
-        [helper.make_tensor_value_info(n, types.FLOAT, s) for n, s in shapes.items() if n != without],
-        [onnx.numpy_helper.from_array(value, name) for name, value in constants.items()],
+        [onnx_file.value_info(input_name, input_type, [batch, size, size, 3])],
+        [onnx_file.value_info(name, onnx_file.FLOAT, shape) for name, shape in shapes.items() if name != without],
+        constants,
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
-    content: bytes = model.SerializeToString()
-    return content
 
 
 def write_bundle(

@@ -23,7 +23,6 @@ from PIL import Image
 from lesion_edge import Classifier, __version__
 
 pytest.importorskip("onnxruntime")
-reference = pytest.importorskip("sklearn.metrics")
 
 COMMAND = [sys.executable, "-c", "from lesion_edge.cli import main; main()"]
 RED, BLUE = (250, 30, 30), (20, 20, 240)
@@ -207,6 +206,7 @@ def test_output_that_exists_is_left_alone(bundle: Path, folder: Path, tmp_path: 
 
 
 def test_evaluation_compares_with_the_folder_names(bundle: Path, folder: Path) -> None:
+    reference = pytest.importorskip("sklearn.metrics")
     run = infer(folder, "--model", bundle, "--evaluate")
     _, *rows = table(run.stdout)
     labels = [Path(row[0]).parent.name == "malignant" for row in rows]

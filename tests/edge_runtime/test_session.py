@@ -11,6 +11,7 @@ import pytest
 
 from lesion_edge.errors import LesionEdgeError
 from lesion_edge.session import PROVIDERS, check_signature, choose_device, open_session
+from tests.edge_runtime import onnx_file
 
 onnxruntime = pytest.importorskip("onnxruntime")
 
@@ -104,7 +105,7 @@ def test_good_graph_is_opened_on_the_cpu_with_the_threads_asked_for(graph_bytes:
     ("options", "reason"),
     [
         pytest.param({"input_name": "pixels"}, "'pixels'.*expected 'image'", id="another input name"),
-        pytest.param({"input_type": "FLOAT"}, r"tensor\(float\).*expected 'image' uint8", id="floats"),
+        pytest.param({"input_type": onnx_file.FLOAT}, r"tensor\(float\).*expected 'image' uint8", id="floats"),
         pytest.param({"size": 64}, r"64, 64.*expected 'image' uint8 \(N, 32, 32, 3\)", id="another size"),
         pytest.param({"size": "S"}, r"expected 'image' uint8 \(N, 32, 32, 3\)", id="any size"),
         pytest.param({"batch": 1}, r"\[1, 32, 32, 3\].*expected .*\(N, 32", id="one image at a time"),

@@ -11,7 +11,7 @@ import pytest
 
 from lesion_export.quantization import calibration_cache, int8
 from lesion_export.quantization.float_fallback import noisiest_first, residual_blocks
-from lesion_export.quantization.gptq import RoundedGraph
+from lesion_export.quantization.gptq import RoundedModel
 from lesion_export.quantization.int8 import make_int8
 from lesion_export.quantization.qdq import activation_scales
 from lesion_train.run import load_run
@@ -33,7 +33,7 @@ def quick_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
     scales = {"a": np.array([1, 2], np.float32), "b": np.array([3], np.float32)}
     monkeypatch.setattr(calibration_cache, "equalize", lambda graph, pixels: graph)
     monkeypatch.setattr(
-        calibration_cache, "round_weights", lambda graph, pixels, seed: RoundedGraph(graph, scales)
+        calibration_cache, "round_weights", lambda graph, pixels, seed: RoundedModel(graph, scales)
     )
 
 
@@ -44,7 +44,7 @@ def test_second_export_takes_the_ranges_of_the_first(graph: Any, tmp_path: Path)
     kept = (tmp_path / calibration_cache.FILE_NAME).read_bytes()
     second = calibration_cache.prepare(graph, pixels, 0, tmp_path)
     assert (tmp_path / calibration_cache.FILE_NAME).read_bytes() == kept
-    assert second.rounded.graph == first.rounded.graph
+    assert second.rounded.model == first.rounded.model
     assert {name: values.tolist() for name, values in second.rounded.scales.items()} == {
         name: values.tolist() for name, values in first.rounded.scales.items()
     }
@@ -113,7 +113,7 @@ def test_block_with_added_noise_ranks_first(graph: Any) -> None:
 def test_scales_cover_the_ranges_and_hold_zero() -> None:
     add = onnx.helper.make_node("Add", ["a", "b"], ["sum"])
     relu = onnx.helper.make_node("Relu", ["sum"], ["out"])
-    graph = onnx.helper.make_model(onnx.helper.make_graph([add, relu], "g", [], []))
+    graph = onnx.helper.make_graph([add, relu], "g", [], [])
     ranges = {"a": (0.0, 3.0), "b": (-1.0, 2.0), "sum": (-1.0, 5.0), "out": (0.5, 5.0)}
     scales = activation_scales(graph, ranges)
     for name, (low, high) in ranges.items():

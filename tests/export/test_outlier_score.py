@@ -17,7 +17,7 @@ from lesion_edge.preprocess import load_pixels
 from lesion_edge.selftest import self_test
 from lesion_export import gates, onnx_graph, outlier_graph
 from lesion_export.operating_point import Outputs
-from lesion_export.outlier_graph import append_score, fit_limit, has_score, set_limit
+from lesion_export.outlier_graph import append_score, fit_limit, set_limit
 from lesion_export.quantization import calibrate, int8
 from lesion_export.quantization.calibration_cache import prepare
 from lesion_export.quantization.equalize import equalize
@@ -78,7 +78,7 @@ def others() -> list[NDArray[np.uint8]]:
 
 
 def scores(graph: Any, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    return onnx_graph.graph_outputs(graph, pixels, "score", ["outlier"])[0]
+    return onnx_graph.run_model(graph, pixels, ["outlier"], "score")[0]
 
 
 def assert_close(
@@ -118,10 +118,10 @@ def test_score_changes_no_other_output(
 ) -> None:
     """The same model exported without a score gives the same bits; fp16 is computed in float32 here and there."""
     without = onnx.load(exported_bundle.folder / f"{variant}.onnx")
-    assert (has_score(graphs[variant]), has_score(without)) == (True, False)
+    assert (onnx_graph.has_outlier_score(graphs[variant]), onnx_graph.has_outlier_score(without)) == (True, False)
     names = ["logits", "probabilities", "cam"]
     for one, other in zip(
-        *(onnx_graph.graph_outputs(graph, pixels, variant, names) for graph in (graphs[variant], without)),
+        *(onnx_graph.run_model(graph, pixels, names, variant) for graph in (graphs[variant], without)),
         strict=True,
     ):
         np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance)
@@ -130,13 +130,13 @@ def test_score_changes_no_other_output(
 def test_no_node_of_the_score_is_quantized(graphs: dict[str, Any]) -> None:
     graph = graphs["int8"].graph
     writers = {name: node for node in graph.node for name in node.output}
-    of_score = [node for node in graph.node if node.name.startswith(outlier_graph.PREFIX)]
+    of_score = [node for node in graph.node if node.name.startswith(onnx_graph.OUTLIER)]
     assert len(of_score) == 16
     sources = Counter(
         writers[name].op_type
         for node in of_score
         for name in node.input
-        if name in writers and not writers[name].name.startswith(outlier_graph.PREFIX)
+        if name in writers and not writers[name].name.startswith(onnx_graph.OUTLIER)
     )
     assert sources == {"DequantizeLinear": 1}, "the feature map alone comes from int8"
     types = {tensor.name: tensor.data_type for tensor in graph.initializer if tensor.name.startswith("outlier")}
@@ -157,7 +157,7 @@ def test_score_breaks_no_fusion(scored_export: ExportedBundle, tmp_path: Path) -
 def test_evened_out_channels_leave_the_score(graphs: dict[str, Any], pixels: NDArray[np.uint8]) -> None:
     even = equalize(graphs["fp32"], pixels[:8])
     constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in even.graph.initializer}
-    assert np.ptp(constants[outlier_graph.CHANNELS]) > 0.1, "the feature map was rescaled"
+    assert np.ptp(constants[onnx_graph.OUTLIER_CHANNELS]) > 0.1, "the feature map was rescaled"
     np.testing.assert_allclose(scores(even, pixels), scores(graphs["fp32"], pixels), rtol=1e-3, atol=1e-3)
 
 
@@ -170,10 +170,10 @@ def test_blocks_in_float_leave_the_score(
     graph = copy.deepcopy(graphs["fp32"])
     set_limit(graph, 1)
     prepared = prepare(graph, int8.range_pixels(source), int8.SEED, source.folder)
-    parts = residual_blocks(prepared.rounded.graph)
+    parts = residual_blocks(prepared.rounded.model)
     kept = set().union(*(parts[number - 1] for number in blocks))
     ranges = calibrate.ranges_by("min-max", prepared.histograms)
-    mixed = quantize(prepared.rounded.graph, ranges, prepared.rounded.scales, kept)
+    mixed = quantize(prepared.rounded.model, ranges, prepared.rounded.scales, kept)
     assert_close(scores(mixed, pixels), scores(graph, pixels), 0.2)
 
 
@@ -195,7 +195,7 @@ def test_manifest_card_and_self_test_speak_of_the_score(
     card = (scored_export.folder / "MODEL_CARD.md").read_text(encoding="utf-8")
     for name, variant in load_manifest(scored_export.folder).variants.items():
         constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graphs[name].graph.initializer}
-        assert variant.outlier_limit == pytest.approx(float(constants[outlier_graph.LIMIT]), rel=1e-6)
+        assert variant.outlier_limit == pytest.approx(float(constants[onnx_graph.OUTLIER_LIMIT]), rel=1e-6)
         assert variant.metrics["out_of_distribution"] <= gates.MAX_REFUSED
         assert (
             f"- `{name}`: {variant.metrics['out_of_distribution']:.2%} of the validation images are out of" in card

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,31 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from lesion_train import augment
+from lesion_train.augment import (
+    Augmentation,
+    augment,
+    color_jitter,
+    degrade_quality,
+    random_illumination,
+    random_resized_crop,
+    rotate,
+)
 from lesion_train.synthetic import draw_lesion
 
 SIZE = 48
+CONFIG = Augmentation()
+NONE = Augmentation(
+    p_keep_whole=1,
+    p_flip=0,
+    quarter_turns=False,
+    p_rotate=0,
+    p_color=0,
+    p_illumination=0,
+    p_downscale=0,
+    p_blur=0,
+    p_noise=0,
+    p_jpeg=0,
+)
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +45,7 @@ def image() -> NDArray[np.uint8]:
 
 
 def views(image: NDArray[np.uint8], count: int = 60) -> list[NDArray[np.uint8]]:
-    return [augment.augment(image, SIZE, np.random.default_rng(seed)) for seed in range(count)]
+    return [augment(image, SIZE, CONFIG, np.random.default_rng(seed)) for seed in range(count)]
 
 
 def test_views_are_images_of_the_size_asked_for(image: NDArray[np.uint8]) -> None:
@@ -49,30 +71,59 @@ def test_the_image_itself_stays_as_it_is(image: NDArray[np.uint8]) -> None:
     assert np.array_equal(image, before)
 
 
-def test_reframing_keeps_at_least_the_smallest_part(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(augment, "P_KEEP_WHOLE", 0)
+def test_with_every_probability_zero_only_the_size_changes(image: NDArray[np.uint8]) -> None:
+    resized = np.asarray(Image.fromarray(image).resize((SIZE, SIZE), Image.Resampling.BILINEAR))
+    for seed in range(10):
+        assert np.array_equal(augment(image, SIZE, NONE, np.random.default_rng(seed)), resized)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({"p_keep_whole": 0}, id="crop"),
+        pytest.param({"p_flip": 1}, id="flip"),
+        pytest.param({"quarter_turns": True}, id="quarter turns"),
+        pytest.param({"p_rotate": 1}, id="any angle"),
+        pytest.param({"p_color": 1}, id="color"),
+        pytest.param({"p_illumination": 1}, id="light"),
+        pytest.param({"p_downscale": 1}, id="resolution"),
+        pytest.param({"p_blur": 1}, id="blur"),
+        pytest.param({"p_noise": 1}, id="noise"),
+        pytest.param({"p_jpeg": 1}, id="jpeg"),
+    ],
+)
+def test_each_probability_switches_its_change_on(change: dict[str, Any], image: NDArray[np.uint8]) -> None:
+    config, plain = replace(NONE, **change), augment(image, SIZE, NONE, np.random.default_rng(0))
+    views = [augment(image, SIZE, config, np.random.default_rng(seed)) for seed in range(8)]
+    assert sum(not np.array_equal(view, plain) for view in views) >= 4
+
+
+def test_crop_keeps_at_least_the_smallest_area() -> None:
+    config = Augmentation(p_keep_whole=0)
     ramp = np.broadcast_to(np.arange(0, 250, 2, dtype=np.uint8)[None, :, None], (125, 125, 3))
     shares = []
     for seed in range(100):
-        view = np.asarray(augment.random_resized_crop(np.ascontiguousarray(ramp), 64, np.random.default_rng(seed)))
+        rng = np.random.default_rng(seed)
+        view = np.asarray(random_resized_crop(np.ascontiguousarray(ramp), 64, config, rng))
         shares.append((int(view.max()) - int(view.min())) / 248)
-    narrowest = np.sqrt(augment.MIN_AREA / augment.MAX_STRETCH)
+    narrowest = np.sqrt(config.min_crop_area / config.max_stretch)
     assert narrowest - 0.03 < min(shares) < 0.75
     assert max(shares) > 0.95
 
 
-CHANGES: list[tuple[str, Callable[[Any, np.random.Generator], Any], bool, float]] = [
-    ("colours", augment.color_jitter, True, 0.6),
-    ("light", augment.random_illumination, True, 0.2),
-    ("rotation", augment.rotate, False, 0.6),
-    ("degrading", augment.degrade_quality, False, 0.5),
+Change = Callable[[Any, Augmentation, np.random.Generator], Any]
+CHANGES: list[tuple[str, Change, bool, float]] = [
+    ("colours", color_jitter, True, 0.6),
+    ("light", random_illumination, True, 0.2),
+    ("rotation", rotate, False, 0.6),
+    ("degrading", degrade_quality, False, 0.5),
 ]
 
 
 @pytest.mark.parametrize(("name", "change", "on_values", "share"), CHANGES, ids=[name for name, *_ in CHANGES])
 def test_each_change_happens_often_and_keeps_the_shape(
     name: str,
-    change: Callable[[Any, np.random.Generator], Any],
+    change: Change,
     on_values: bool,
     share: float,
     image: NDArray[np.uint8],
@@ -80,7 +131,7 @@ def test_each_change_happens_often_and_keeps_the_shape(
     before: Any = image.astype(np.float32) if on_values else Image.fromarray(image)
     changed = 0
     for seed in range(100):
-        after = np.asarray(change(before, np.random.default_rng(seed)))
+        after = np.asarray(change(before, CONFIG, np.random.default_rng(seed)))
         assert after.shape == image.shape
         changed += not np.array_equal(after, np.asarray(before))
     assert 100 * share <= changed < 100
@@ -92,7 +143,7 @@ def test_degrading_loses_detail_sometimes_much_of_it() -> None:
     roughness = [
         float(
             np.abs(
-                np.diff(np.asarray(augment.degrade_quality(noise, np.random.default_rng(seed)), float), axis=1)
+                np.diff(np.asarray(degrade_quality(noise, CONFIG, np.random.default_rng(seed)), float), axis=1)
             ).mean()
         )
         for seed in range(60)

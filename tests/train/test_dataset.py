@@ -58,14 +58,155 @@ def test_another_seed_is_another_split(tmp_path: Path) -> None:
     assert first != second
 
 
-def test_file_that_the_split_does_not_list_is_named(tmp_path: Path) -> None:
+def test_every_format_is_split_as_keras_splits_the_same_names(tmp_path: Path) -> None:
+    keras = pytest.importorskip("keras")
+    root = fill(tmp_path / "png", benign=10, malignant=10)
+    other = fill(tmp_path / "mixed", benign=10, malignant=10)
+    for index, ending in enumerate([".tif", ".TIFF", ".webp", ".jfif", ".mpo"]):
+        (other / "benign" / f"{index:03}.jpg").rename(other / "benign" / f"{index:03}{ending}")
+    (other / "malignant" / "004.jpg").rename(other / "malignant" / "004")
+    (other / "malignant" / "004").write_bytes(b"\xff\xd8\xff\xe0")
+    dataset = load_dataset(other, 0.3, 4)
+    assert not dataset.left_out
+    for subset, samples in (("training", dataset.train), ("validation", dataset.validation)):
+        expected = keras.utils.image_dataset_from_directory(str(root), validation_split=0.3, subset=subset, seed=4)
+        stems = [Path(file).relative_to(root).with_suffix("").as_posix() for file in expected.file_paths]
+        assert [sample.file.rsplit(".", 1)[0] for sample in samples] == stems
+
+
+def test_what_is_no_image_of_a_class_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("keras")
     root = fill(tmp_path, benign=10, malignant=10)
-    (root / "benign" / "scan.tif").touch()
-    (root / "benign" / "notes.txt").touch()
+    for name in ("benign/scan.HEIC", "malignant/slide.dcm", "loose.jpg", "benign/notes.txt", "labels.csv"):
+        (root / name).touch()
+    for name in ("__MACOSX/benign/._001.jpg", ".ipynb_checkpoints/a.jpg", "benign/.ipynb_checkpoints/001.jpg"):
+        (root / name).parent.mkdir(parents=True)
+        (root / name).touch()
     dataset = load_dataset(root, 0.2, 0)
+    assert dataset.class_names == ("benign", "malignant")
     assert len(dataset.train + dataset.validation) == 20
-    assert [reason.split(":")[0] for reason in dataset.left_out] == ["benign/scan.tif"]
+    assert dataset.left_out == [
+        "benign/scan.HEIC: not an image in an accepted format",
+        "malignant/slide.dcm: not an image in an accepted format",
+        "loose.jpg: lies in no class folder",
+    ]
+    said = capsys.readouterr().err
+    assert all(name in said for name in ("benign/notes.txt", "labels.csv", "benign/.ipynb_checkpoints/"))
+
+
+FROM_TRAIN, GIVEN = (60, 20), (80, 8)
+SPLITS = [
+    pytest.param(
+        ["train", "test"], FROM_TRAIN, "validation split from it; left out: test, 8 images", id="the usual"
+    ),
+    pytest.param(
+        ["train", "val", "test"], GIVEN, "validation from val, and --validation-split is not", id="three"
+    ),
+    pytest.param(["Training", "Validation"], GIVEN, "training from Training, validation from", id="other words"),
+    pytest.param(
+        ["train_sep", "valid", "test"], GIVEN, "training from train_sep, validation from", id="DermMel's"
+    ),
+    pytest.param(["train"], FROM_TRAIN, "training from train, validation split from it", id="one"),
+]
+
+
+@pytest.mark.parametrize(("parts", "sizes", "said"), SPLITS)
+def test_split_that_is_there_is_used(
+    parts: list[str], sizes: tuple[int, int], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("keras")
+    for index, part in enumerate(parts):
+        fill(tmp_path / part, Benign=(40, 4, 3)[index], Malignant=(40, 4, 3)[index])
+    dataset = load_dataset(tmp_path, 0.25, 0)
+    assert dataset.class_names == ("Benign", "Malignant")
+    assert (len(dataset.train), len(dataset.validation)) == sizes
+    assert {file.split("/")[0] for file in files(dataset.train)} == {parts[0]}
+    assert {file.split("/")[0] for file in files(dataset.validation)} == {parts[sizes == GIVEN]}
+    assert all(dataset.class_names[s.label] == s.file.split("/")[1] for s in dataset.train + dataset.validation)
+    assert said in capsys.readouterr().err
+
+
+def write_nested(root: Path, *folders: str) -> Path:
+    for folder in folders:
+        fill(root / folder, **dict.fromkeys(("benign", "malignant"), 3))
+    return root
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        pytest.param(lambda r: write_nested(r, "test", "val"), "none is for training", id="nothing to train on"),
+        pytest.param(lambda r: write_nested(r, "train", "train2"), "two folders for train", id="two for training"),
+        pytest.param(
+            lambda r: fill(r, train=3, test=3), "parts of a split, not classes, and train has no", id="no classes"
+        ),
+        pytest.param(
+            lambda r: write_nested(r, "train", "extra"), "another folder of images, extra", id="one more"
+        ),
+        pytest.param(lambda r: write_nested(r, "clinic A", "clinic B"), "lie one level down", id="by clinic"),
+        pytest.param(lambda r: write_nested(r, "data"), "one level down; give .*data", id="one folder around it"),
+        pytest.param(
+            lambda r: fill(r, Benign=3, benign=3, Malignant=3), "'Benign' and 'benign'", id="two spellings"
+        ),
+        pytest.param(
+            lambda r: fill(fill(r / "train", benign=3, malignant=3).parent / "val", benign=3, other=3).parent,
+            r"other classes in train \(benign, malignant\) than in val \(benign, other\)",
+            id="other classes",
+        ),
+        pytest.param(
+            lambda r: fill(fill(r / "train", benign=3, malignant=3).parent / "val", Benign=3, malignant=3).parent,
+            "'Benign' and 'benign'",
+            id="other spelling",
+        ),
+    ],
+)
+def test_folders_that_are_no_plain_classes_are_refused(
+    make: Callable[[Path], Path], reason: str, tmp_path: Path
+) -> None:
+    pytest.importorskip("keras")
+    with pytest.raises(LesionEdgeError, match=reason):
+        load_dataset(make(tmp_path), 0.2, 0)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_few_images_are_split_by_class_and_said_to_mean_little(
+    seed: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("keras")
+    root = fill(tmp_path, **dict.fromkeys("abcdefg", 5))
+    dataset = load_dataset(root, 0.2, seed)
+    assert (
+        {sample.label for sample in dataset.validation}
+        == {sample.label for sample in dataset.train}
+        == set(range(7))
+    )
+    assert len(dataset.train + dataset.validation) == len(set(files(dataset.train + dataset.validation))) == 35
+    said = capsys.readouterr().err
+    assert "validation images of class 'a' say next to nothing" in said
+    assert (
+        "with all of them right, the true rate lies anywhere from 0.21 to 1" in said or "1 validation" not in said
+    )
+
+
+def test_two_images_of_a_class_are_one_for_each_part(tmp_path: Path) -> None:
+    pytest.importorskip("keras")
+    dataset = load_dataset(fill(tmp_path, benign=2, malignant=2), 0.2, 0)
+    assert [sorted(s.label for s in part) for part in (dataset.train, dataset.validation)] == [[0, 1], [0, 1]]
+
+
+def test_copies_of_an_image_in_a_folder_are_learned_from_together(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("keras")
+    root = fill(tmp_path, benign=40, malignant=40)
+    for index in range(40):
+        (root / "benign" / f"{index:03}.jpg").write_bytes(b"\xff\xd8" + bytes([index // 2]))
+    dataset = load_dataset(root, 0.25, 0)
+    assert not {s.group for s in dataset.train if s.group} & {s.group for s in dataset.validation}
+    assert len(dataset.train + dataset.validation) == 80
+    said = capsys.readouterr().err
+    assert "40 files are 20 images, byte for byte, each a group: benign/000.jpg = benign/001.jpg;" in said
+    assert "copies of training images" in said
 
 
 def missing(root: Path) -> Path:

@@ -33,7 +33,7 @@ def model() -> Any:
     """Two classes, with random weights that let a signal through."""
     keras.utils.set_random_seed(1)
     model = build_model(SIZE, 2, "none", 32)
-    init_batchnorm_statistics(model, PIXELS)
+    init_batchnorm_statistics(model, PIXELS, 0.2)
     return model
 
 

@@ -10,8 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from lesion_edge.errors import LesionEdgeError
-from lesion_train import outlier_score
-from lesion_train.outlier_score import OutlierScore, fit_score
+from lesion_train.outlier_score import FILE_NAME, OutlierScore, OutlierScoreConfig, fit_score
 from lesion_train.skin import draw_skin
 
 CHANNELS, DEEP = 40, 6
@@ -27,9 +26,7 @@ def draw(seed: int, count: int, shift: float = 0) -> NDArray[np.float32]:
 
 @pytest.fixture(scope="module")
 def fitted() -> OutlierScore:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(outlier_score, "DIRECTIONS", 10)
-        return fit_score(draw(0, 2000), draw(1, 300, shift=4), draw(2, 2000))
+    return fit_score(draw(0, 2000), draw(1, 300, shift=4), draw(2, 2000), OutlierScoreConfig(directions=10))
 
 
 def test_few_lesions_are_refused(fitted: OutlierScore) -> None:
@@ -56,15 +53,11 @@ def test_distance_is_that_of_mahalanobis() -> None:
     lesions, validation = (
         ((30 + rng.normal(size=(20000, 8)) * deviations) ** 2).astype(np.float32) for _ in range(2)
     )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(outlier_score, "DIRECTIONS", 4)
-        patch.setattr(outlier_score, "VARIANCE_FLOOR", 0)
-        fitted = fit_score(lesions, lesions + 1, validation)
+    config = OutlierScoreConfig(directions=4, variance_floor=0)
+    fitted = fit_score(lesions, lesions + 1, validation, config)
     offsets = np.array([[12.0, 0, 0, 0, 0, 0, 0, 0], [0, 0, 0, 9, 0, 0, 2, 0], [-9, 9, 0, 0, 1, 1, 0, 2]])
     squared = ((offsets / deviations) ** 2).sum(axis=1)
-    limit = np.quantile(
-        (((np.sqrt(validation) - 30) / deviations) ** 2).sum(axis=1), outlier_score.ACCEPTANCE_RATE
-    )
+    limit = np.quantile((((np.sqrt(validation) - 30) / deviations) ** 2).sum(axis=1), config.acceptance_rate)
     distance = np.maximum(fitted.score(((30 + offsets) ** 2).astype(np.float32)), 0)
     assert distance == pytest.approx(squared / limit, rel=0.1)
 
@@ -73,7 +66,7 @@ def test_saved_arrays_give_the_same_score(fitted: OutlierScore, tmp_path: Path) 
     fitted.save(tmp_path)
     again = OutlierScore.load(tmp_path)
     assert again is not None
-    assert again.layer == outlier_score.LAYER
+    assert again.layer == OutlierScoreConfig().layer
     assert np.array_equal(again.score(draw(9, 20)), fitted.score(draw(9, 20)))
 
 
@@ -96,9 +89,7 @@ ARRAYS = OutlierScore(
 
 def saved(folder: Path, **changes: Any) -> Path:
     arrays = {**vars(ARRAYS), **changes}
-    np.savez(
-        folder / outlier_score.FILE_NAME, **{name: value for name, value in arrays.items() if value is not None}
-    )
+    np.savez(folder / FILE_NAME, **{name: value for name, value in arrays.items() if value is not None})
     return folder
 
 

@@ -11,13 +11,25 @@ import pytest
 
 from lesion_edge import metrics
 from lesion_train import fit, robust
+from lesion_train.augment import Augmentation
 from lesion_train.augmented_dataset import AugmentedDataset, shrink
+from lesion_train.outlier_score import OutlierScoreConfig
 from lesion_train.recipe import TrainingResult
+from lesion_train.robust import RobustConfig
 from lesion_train.run import TrainConfig
 
 keras = pytest.importorskip("keras")
 
-SETTINGS = TrainConfig("", "robust", "none", 32, "squash", 1, 0.25, 0, None, None)
+CONFIG = RobustConfig(
+    epochs=1,
+    samples_per_epoch=40,
+    learning_rate=1e-4,
+    final_learning_rate=1e-5,
+    first_trainable_layer="conv5_block3_1_conv",
+    train_size_ratio=1,
+    outlier_score=OutlierScoreConfig(training_images=20, skin_images=10),
+)
+SETTINGS = TrainConfig("", "robust", "none", 32, "squash", 0.25, 0, None, None, CONFIG)
 STAGES = ["frozen", "fine-tuned at 32"]
 
 
@@ -36,21 +48,11 @@ def resumed(
     (folder / "work").mkdir()
     settings = dataclasses.replace(SETTINGS, data=str(folder / "images"))
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in {
-            "SIZE": 1,
-            "SAMPLES_PER_EPOCH": 40,
-            "LEARNING_RATES": (1e-4, 1e-5),
-            "FIRST_LAYER": "conv5_block3_1_conv",
-            "HEAD_EPOCHS": 3,
-        }.items():
-            patch.setattr(robust, name, value)
-        with pytest.MonkeyPatch.context() as stop:
-            stop.setattr(robust, "unfreeze_final_layers", interrupt)
-            with pytest.raises(KeyboardInterrupt):
-                robust.train_robust(settings, folder / "work")
-        done = fit.Checkpoint.load(folder / "work" / "progress.npz").history
-        trained = robust.train_robust(settings, folder / "work")
-    return done, trained
+        patch.setattr(robust, "unfreeze_final_layers", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            robust.train_robust(settings, folder / "work")
+    done = fit.Checkpoint.load(folder / "work" / "progress.npz").history
+    return done, robust.train_robust(settings, folder / "work")
 
 
 def test_stages_are_trained_once_each(resumed: tuple[list[dict[str, Any]], TrainingResult]) -> None:
@@ -67,14 +69,14 @@ def test_the_model_is_float32_of_one_size(resumed: tuple[list[dict[str, Any]], T
 
 def test_probabilities_are_those_of_the_model(resumed: tuple[list[dict[str, Any]], TrainingResult]) -> None:
     trained = resumed[1]
-    expected = trained.model.predict(trained.parts["validation"].pixels.astype(np.float32), verbose=0)
+    expected = trained.model.predict(trained.data.splits["validation"].pixels.astype(np.float32), verbose=0)
     np.testing.assert_allclose(trained.probabilities["validation"], expected, atol=1e-5)
 
 
 def test_watched_auc_is_that_of_the_positive_class(resumed: tuple[list[dict[str, Any]], TrainingResult]) -> None:
     """The stage calculates in bfloat16 where the machine can, and in bins, hence the tolerance."""
     trained = resumed[1]
-    truth = [sample.label == 1 for sample in trained.parts["validation"].samples]
+    truth = trained.data.labels("validation") == 1
     score = trained.probabilities["validation"][:, 1]
     assert trained.history[-1]["val_auc"] == pytest.approx(metrics.roc_auc(truth, score), abs=0.1)
 
@@ -97,7 +99,8 @@ def test_probabilities_are_corrected_for_classes_drawn_more_often_than_they_are(
 
 def test_views_of_an_epoch_repeat_and_follow_the_weights() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (4, 40, 40, 3), np.uint8)
-    source = AugmentedDataset(pixels, np.array([0, 0, 1, 1]), np.array([0.5, 0, 0.5, 0]), 24, 30)
+    labels, weights = np.array([0, 0, 1, 1]), np.array([0.5, 0, 0.5, 0])
+    source = AugmentedDataset(pixels, labels, weights, 24, 30, Augmentation())
     first, again = (source.draw(np.random.default_rng(1)) for _ in range(2))
     assert np.array_equal(first.inputs[:30], again.inputs[np.arange(30)])
     assert first.inputs[3:5].shape == (2, 24, 24, 3)

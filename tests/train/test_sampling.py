@@ -18,12 +18,12 @@ def samples(label: int, source: str | None, lesions: int, images: int = 1) -> li
 
 
 def share(chosen: list[Sample], drawn: list[Sample]) -> float:
-    weights = sampling_weights(drawn)
+    weights = sampling_weights(drawn, 0.5)
     return float(sum(weights[drawn.index(sample)] for sample in chosen))
 
 
 def test_weights_are_probabilities() -> None:
-    weights = sampling_weights(samples(0, "a", 7) + samples(1, "a", 2, images=3))
+    weights = sampling_weights(samples(0, "a", 7) + samples(1, "a", 2, images=3), 0.5)
     assert weights.sum() == pytest.approx(1)
     assert (weights > 0).all()
 
@@ -39,10 +39,19 @@ def test_a_lesion_with_many_images_counts_once() -> None:
     assert share(once, often + once + samples(1, "a", 3)) == pytest.approx(0.25)
 
 
-def test_a_source_counts_by_the_square_root_of_its_lesions() -> None:
+@pytest.mark.parametrize(
+    ("exponent", "expected"),
+    [
+        pytest.param(0, 1 / 2, id="every source alike"),
+        pytest.param(0.5, 6 / 18, id="by the square root of its lesions"),
+        pytest.param(1, 36 / 180, id="by its lesions"),
+    ],
+)
+def test_a_source_counts_by_a_power_of_its_lesions(exponent: float, expected: float) -> None:
     large = samples(0, "large", 100) + samples(1, "large", 44)
     small = samples(0, "small", 5) + samples(1, "small", 31)
-    assert share(small, large + small) == pytest.approx(6 / 18)
+    weights = sampling_weights(large + small, exponent)
+    assert weights[len(large) :].sum() == pytest.approx(expected)
 
 
 def test_classes_are_even_in_every_source() -> None:
@@ -73,7 +82,7 @@ def test_a_lesion_of_two_sources_counts_for_the_larger() -> None:
 
 def test_without_groups_and_sources_images_of_a_class_are_alike() -> None:
     plain = [Sample(f"{index}.jpg", index % 3 % 2) for index in range(9)]
-    weights = sampling_weights(plain)
+    weights = sampling_weights(plain, 0.5)
     for label in (0, 1):
         assert (
             np.ptp([weight for weight, sample in zip(weights, plain, strict=True) if sample.label == label]) == 0

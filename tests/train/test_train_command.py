@@ -17,7 +17,8 @@ from lesion_edge.preprocess import load_pixels
 from lesion_train.cli import train
 from lesion_train.dataset import load_dataset
 from lesion_train.image_cache import ImageCache
-from lesion_train.paper import train_paper
+from lesion_train.paper import PaperConfig, train_paper
+from lesion_train.recipe import TrainingData
 from lesion_train.run import Sample, TrainConfig, run_metadata
 
 if TYPE_CHECKING:
@@ -78,10 +79,11 @@ def test_split_lists_every_image_with_digest_and_label(trained_run: TrainedRun) 
 
 
 def test_record_names_lesion_source_and_diagnosis(trained_run: TrainedRun) -> None:
-    settings = TrainConfig(**trained_run.record["settings"])
+    settings = TrainConfig(**trained_run.record["settings"], config=PaperConfig(**trained_run.record["config"]))
     sample = Sample("a.jpg", 1, "lesion 7", "clinic", "mel")
     part = ImageCache([sample], np.zeros((1, 1, 1, 3), np.uint8), ["digest"], [])
-    record = run_metadata(settings, Path(), ["benign", "malignant"], "malignant", {"train": part}, [], {}, {})
+    data = TrainingData(("benign", "malignant"), "malignant", Path(), {"train": part}, [])
+    record = run_metadata(settings, data, {}, {})
     assert record["split"]["train"] == [
         {
             "file": "a.jpg",
@@ -204,7 +206,7 @@ def test_interrupted_run_goes_on_to_the_same_scores(
     from lesion_train import fit
 
     images(tmp_path / "data", 6, seed=3)
-    options: dict[str, Any] = {"weights": "none", "image_size": 32, "epochs": 1, "validation_split": 0.4}
+    options: dict[str, Any] = {"weights": "none", "image_size": 32, "validation_split": 0.4}
     settings = TrainConfig(
         data=str(tmp_path / "data"),
         recipe="paper",
@@ -212,8 +214,10 @@ def test_interrupted_run_goes_on_to_the_same_scores(
         seed=0,
         positive_class=None,
         data_license=None,
+        config=PaperConfig(epochs=1),
         **options,
     )
+    options["epochs"] = 1
     (tmp_path / "whole").mkdir()
     whole = train_paper(settings, tmp_path / "whole").history
 
@@ -234,6 +238,9 @@ def test_interrupted_run_goes_on_to_the_same_scores(
     assert not (tmp_path / "parts" / "run.json").exists()
     with pytest.raises(LesionEdgeError, match="started with other settings"):
         train(tmp_path / "data", tmp_path / "parts", resume=True, seed=1, **options)
+    other = ["learning_rate=0.01", "hidden_units=8"]
+    with pytest.raises(LesionEdgeError, match=r"started with other settings.*: learning_rate, hidden_units$"):
+        train(tmp_path / "data", tmp_path / "parts", resume=True, assignments=other, **options)
     with pytest.raises(LesionEdgeError, match="exists already"):
         train(tmp_path / "data", tmp_path / "parts", **options)
     train(tmp_path / "data", tmp_path / "parts", resume=True, **options)

@@ -6,45 +6,95 @@ Every function takes and gives uint8 (H, W, 3), RGB, and draws from the generato
 from __future__ import annotations
 
 import io
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
+from lesion_train.config import NOT_NEGATIVE, POSITIVE, SHARE
+
 Pixels = NDArray[np.uint8]
 
-MIN_AREA = 0.2
-"""Smallest part of an image that a crop keeps."""
-MAX_STRETCH = 1.6
-"""Widest change of the aspect ratio: from a centre-cropped to a squashed 4:3 image, and a little more."""
-P_KEEP_WHOLE = 0.2
-"""How often the whole image is kept."""
-SATURATION = (0.4, 1.6)
-CONTRAST = (0.6, 1.4)
-BRIGHTNESS = (0.65, 1.35)
-GAMMA = (0.65, 1.5)
-BALANCE = 0.2
-"""Widest change of a colour channel, as the logarithm of its factor."""
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Strengths of the augmentation. `p_…` are probabilities; pairs are the bounds of a uniform draw."""
+
+    p_keep_whole: float = field(default=0.2, metadata=SHARE)
+    """Of no crop."""
+    min_crop_area: float = field(default=0.2, metadata=SHARE)
+    """Smallest share of an image's area that a crop keeps."""
+    max_stretch: float = field(default=1.6, metadata={"low": 1})
+    """Widest change of the aspect ratio, a factor: from a cropped to a squashed 4:3 image, and a bit more."""
+    p_flip: float = field(default=0.5, metadata=SHARE)
+    """Of a mirror image."""
+    quarter_turns: bool = True
+    """Whether images are turned by 0, 90, 180 or 270 degrees, each as likely: a lesion has no upper side."""
+    p_rotate: float = field(default=0.3, metadata=SHARE)
+    """Of a turn by any angle."""
+    max_rotation: float = field(default=45.0, metadata={"low": 0, "high": 180})
+    """Degrees, either way."""
+    p_mean_corner: float = field(default=0.5, metadata=SHARE)
+    """Of corners in the image's mean color after such a turn; black otherwise."""
+    p_color: float = field(default=0.9, metadata=SHARE)
+    """Of another camera's colors: the next five."""
+    saturation: tuple[float, float] = field(default=(0.4, 1.6), metadata=NOT_NEGATIVE)
+    """Factor of the distance from gray."""
+    contrast: tuple[float, float] = field(default=(0.6, 1.4), metadata=NOT_NEGATIVE)
+    """Factor of the distance from the mean."""
+    brightness: tuple[float, float] = field(default=(0.65, 1.35), metadata=NOT_NEGATIVE)
+    """Factor of the mean."""
+    gamma: tuple[float, float] = field(default=(0.65, 1.5), metadata=NOT_NEGATIVE)
+    """Exponent of the values from 0 to 1."""
+    white_balance: float = field(default=0.2, metadata=NOT_NEGATIVE)
+    """Widest change of a color channel, as the logarithm of its factor."""
+    p_illumination: float = field(default=0.3, metadata=SHARE)
+    """Of uneven light: the next four."""
+    max_gradient: float = field(default=0.25, metadata=SHARE)
+    """Brightness gradient from the middle to the edge, as a share of the brightness in the middle."""
+    p_vignette: float = field(default=0.4, metadata=SHARE)
+    """Of the dark surround of a dermatoscope, where the light is uneven."""
+    vignette_radius: tuple[float, float] = field(default=(1.0, 1.4), metadata=NOT_NEGATIVE)
+    """Where the surround is black, in halves of the side."""
+    vignette_edge: tuple[float, float] = field(default=(0.03, 0.2), metadata=POSITIVE)
+    """Width of its edge, in halves of the side."""
+    p_downscale: float = field(default=0.3, metadata=SHARE)
+    """Of a lower resolution."""
+    downscale: tuple[float, float] = field(default=(0.4, 1.0), metadata={"low": 0.02, "high": 1})
+    """The lower resolution, as a share of the side."""
+    p_blur: float = field(default=0.15, metadata=SHARE)
+    """Of Gaussian blur."""
+    blur_radius: tuple[float, float] = field(default=(0.3, 1.5), metadata=NOT_NEGATIVE)
+    """Its standard deviation, pixels."""
+    p_noise: float = field(default=0.15, metadata=SHARE)
+    """Of Gaussian noise."""
+    noise: tuple[float, float] = field(default=(1.0, 8.0), metadata=NOT_NEGATIVE)
+    """Its standard deviation, gray levels of 256."""
+    p_jpeg: float = field(default=0.4, metadata=SHARE)
+    """Of JPEG compression."""
+    jpeg_quality: tuple[int, int] = field(default=(15, 94), metadata={"low": 1, "high": 100})
+    """Pillow's quality, both bounds included."""
 
 
-def augment(pixels: Pixels, size: int, rng: np.random.Generator) -> Pixels:
+def augment(pixels: Pixels, size: int, config: Augmentation, rng: np.random.Generator) -> Pixels:
     """Draw one training view of an image: uint8 (size, size, 3), RGB."""
-    image = random_resized_crop(pixels, size, rng)
-    image = rotate(image, rng)
-    values = color_jitter(np.asarray(image, np.float32), rng)
-    values = random_illumination(values, rng)
+    image = random_resized_crop(pixels, size, config, rng)
+    image = rotate(image, config, rng)
+    values = color_jitter(np.asarray(image, np.float32), config, rng)
+    values = random_illumination(values, config, rng)
     image = Image.fromarray(np.clip(values, 0, 255).astype(np.uint8))
-    return np.asarray(degrade_quality(image, rng))
+    return np.asarray(degrade_quality(image, config, rng))
 
 
-def random_resized_crop(pixels: Pixels, size: int, rng: np.random.Generator) -> Image.Image:
+def random_resized_crop(pixels: Pixels, size: int, config: Augmentation, rng: np.random.Generator) -> Image.Image:
     """Crop, squash or keep the whole: images reach a device squashed or centre-cropped, near or far."""
     height, width = pixels.shape[:2]
     box = (0.0, 0.0, float(width), float(height))
-    if rng.random() >= P_KEEP_WHOLE:
-        side = np.sqrt(rng.uniform(MIN_AREA, 1))
-        stretch = np.exp(rng.uniform(-1, 1) * np.log(MAX_STRETCH) / 2)
+    if rng.random() >= config.p_keep_whole:
+        side = np.sqrt(rng.uniform(config.min_crop_area, 1))
+        stretch = np.exp(rng.uniform(-1, 1) * np.log(config.max_stretch) / 2)
         w, h = min(1, side * stretch) * width, min(1, side / stretch) * height
         # Lesions lie near the middle: the offset is drawn twice and averaged.
         left, top = rng.uniform(0, 1, (2, 2)).mean(axis=0) * (width - w, height - h)
@@ -52,63 +102,66 @@ def random_resized_crop(pixels: Pixels, size: int, rng: np.random.Generator) -> 
     return Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR, box)
 
 
-def rotate(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+def rotate(image: Image.Image, config: Augmentation, rng: np.random.Generator) -> Image.Image:
     """Flip and turn: by quarter turns always, by any angle sometimes, the corners black or of the mean colour."""
-    if rng.random() < 0.5:
+    if rng.random() < config.p_flip:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    if quarters := int(rng.integers(4)):
+    if config.quarter_turns and (quarters := int(rng.integers(4))):
         image = image.transpose(
             (Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_270)[quarters - 1]
         )
-    if rng.random() < 0.3:
+    if rng.random() < config.p_rotate:
         mean = tuple(int(value) for value in np.asarray(image.resize((8, 8))).mean(axis=(0, 1)))
-        corner = mean if rng.random() < 0.5 else (0, 0, 0)
-        image = image.rotate(rng.uniform(-45, 45), Image.Resampling.BILINEAR, fillcolor=corner)
+        corner = mean if rng.random() < config.p_mean_corner else (0, 0, 0)
+        image = image.rotate(
+            rng.uniform(-config.max_rotation, config.max_rotation), Image.Resampling.BILINEAR, fillcolor=corner
+        )
     return image
 
 
-def color_jitter(values: NDArray[np.float32], rng: np.random.Generator) -> NDArray[Any]:
+def color_jitter(values: NDArray[np.float32], config: Augmentation, rng: np.random.Generator) -> NDArray[Any]:
     """Another camera: white balance, brightness, contrast, saturation and gamma; float32 (H, W, 3), 0 to 255."""
-    if rng.random() < 0.1:
+    if rng.random() < 1 - config.p_color:
         return values
-    saturation = np.float32(rng.uniform(*SATURATION))
+    saturation = np.float32(rng.uniform(*config.saturation))
     grey = values @ np.array([0.299, 0.587, 0.114], np.float32)
     values = grey[..., None] + saturation * (values - grey[..., None])
-    balance = np.exp(rng.uniform(-BALANCE, BALANCE, 3)).astype(np.float32)
+    balance = np.exp(rng.uniform(-config.white_balance, config.white_balance, 3)).astype(np.float32)
     mean = values.mean(dtype=np.float32)
-    contrast, brightness = np.float32(rng.uniform(*CONTRAST)), np.float32(rng.uniform(*BRIGHTNESS))
+    contrast, brightness = np.float32(rng.uniform(*config.contrast)), np.float32(rng.uniform(*config.brightness))
     values = ((values - mean) * contrast + mean * brightness) * balance
-    gamma = rng.uniform(*GAMMA)
+    gamma = rng.uniform(*config.gamma)
     table = (255 * (np.arange(256, dtype=np.float32) / 255) ** gamma).astype(np.float32)
     return np.asarray(table[np.clip(values, 0, 255).astype(np.uint8)])
 
 
-def random_illumination(values: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:
+def random_illumination(values: NDArray[Any], config: Augmentation, rng: np.random.Generator) -> NDArray[Any]:
     """A brightness gradient across the image and, sometimes, the dark surround of a dermatoscope."""
-    if rng.random() < 0.7:
+    if rng.random() < 1 - config.p_illumination:
         return values
     height, width = values.shape[:2]
     y, x = np.ogrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
-    angle, slope = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.25)
+    angle, slope = rng.uniform(0, 2 * np.pi), rng.uniform(0, config.max_gradient)
     light = 1 + slope * (x * np.cos(angle) + y * np.sin(angle))
-    if rng.random() < 0.4:
-        light = light * np.clip((rng.uniform(1.0, 1.4) - np.hypot(x, y)) / rng.uniform(0.03, 0.2), 0, 1)
+    if rng.random() < config.p_vignette:
+        radius, edge = rng.uniform(*config.vignette_radius), rng.uniform(*config.vignette_edge)
+        light = light * np.clip((radius - np.hypot(x, y)) / edge, 0, 1)
     return np.asarray(values * light[..., None].astype(np.float32))
 
 
-def degrade_quality(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+def degrade_quality(image: Image.Image, config: Augmentation, rng: np.random.Generator) -> Image.Image:
     """Lose detail: a lower resolution, blur, noise and JPEG compression, in that order."""
     size = image.size
-    if rng.random() < 0.3:
-        smaller = round(size[0] * rng.uniform(0.4, 1))
+    if rng.random() < config.p_downscale:
+        smaller = max(1, round(size[0] * rng.uniform(*config.downscale)))
         image = image.resize((smaller, smaller), Image.Resampling.BILINEAR)
-    if rng.random() < 0.15:
-        image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 1.5)))
-    if rng.random() < 0.15:
-        noise = rng.normal(0, rng.uniform(1, 8), (*image.size[::-1], 3))
+    if rng.random() < config.p_blur:
+        image = image.filter(ImageFilter.GaussianBlur(rng.uniform(*config.blur_radius)))
+    if rng.random() < config.p_noise:
+        noise = rng.normal(0, rng.uniform(*config.noise), (*image.size[::-1], 3))
         image = Image.fromarray(np.clip(np.asarray(image) + noise, 0, 255).astype(np.uint8))
-    if rng.random() < 0.4:
+    if rng.random() < config.p_jpeg:
         stream = io.BytesIO()
-        image.save(stream, "JPEG", quality=int(rng.integers(15, 95)))
+        image.save(stream, "JPEG", quality=int(rng.integers(*config.jpeg_quality, endpoint=True)))
         image = Image.open(stream).convert("RGB")
     return image if image.size == size else image.resize(size, Image.Resampling.BILINEAR)

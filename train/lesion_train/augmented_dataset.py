@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from lesion_train.augment import augment
+from lesion_train.augment import Augmentation, augment
 from lesion_train.fit import Batches, Examples
 
 if TYPE_CHECKING:
@@ -28,7 +28,8 @@ class AugmentedDataset:
     size: int
     """Side S of the views, pixels."""
     count: int
-    """AugmentedDataset per epoch."""
+    """Views per epoch."""
+    augmentation: Augmentation
 
     def draw(self, rng: np.random.Generator) -> Examples:
         """One epoch: float32 (count, S, S, 3) views, each made when it is read, and their labels."""
@@ -53,9 +54,10 @@ class _Drawn:
 
     def __getitem__(self, positions: Any) -> NDArray[np.float32]:
         source, size = self.views.pixels, self.views.size
+        config = self.views.augmentation
         pairs = zip(self.drawn[positions], self.seeds[positions], strict=True)
-        made = [augment(source[index], size, np.random.default_rng(seed)) for index, seed in pairs]
-        return np.stack(made).astype(np.float32)
+        views = [augment(source[index], size, config, np.random.default_rng(seed)) for index, seed in pairs]
+        return np.stack(views).astype(np.float32)
 
 
 def shrink(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:

@@ -7,7 +7,7 @@ import os
 import shutil
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -16,6 +16,9 @@ from lesion_edge.console import say
 from lesion_edge.errors import LesionEdgeError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lesion_train.recipe import TrainingResult
     from lesion_train.run import TrainConfig
 
 
@@ -24,10 +27,15 @@ def train(
         Path,
         typer.Argument(
             metavar="DATA",
-            help="Folder with one sub-folder per class, or CSV: file,label[,group][,split][,source][,diagnosis].",
+            help="Folder with one sub-folder per class, or with train, val and test of such, or CSV: "
+            "file,label[,group][,split][,source][,diagnosis], HAM10000's, one-hot, or of the ISIC archive.",
         ),
     ],
     output: Annotated[Path, typer.Option(help="Run folder to write.")],
+    images: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder of the images that a CSV names. [default: the CSV's]"),
+    ] = None,
     recipe: Annotated[Literal["paper", "robust"], typer.Option(help="How to train.")] = "paper",
     weights: Annotated[
         str, typer.Option(help="Start of the base: imagenet, none, or a weights file.")
@@ -43,6 +51,14 @@ def train(
         str | None, typer.Option(help="Class to detect. [default: malignant, or the disease that the names tell]")
     ] = None,
     data_license: Annotated[str | None, typer.Option(help="Licence of the images, for the model card.")] = None,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="Hyperparameter of the recipe, repeatable; an unknown name lists them all.",
+        ),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
 ) -> None:
     """Fine-tune ResNet50 and write a run: model.keras, run.json, history.csv and plots.
@@ -50,27 +66,35 @@ def train(
     Exit codes: 0 all done; 1 trained, but some images could not be used; 2 the request is wrong; 130 interrupted.
     """
     _require_tensorflow()
-    from lesion_train import paper, robust
-    from lesion_train.evaluate import draw_plots, evaluate, table
-    from lesion_train.run import MODEL_NAME, TrainConfig, run_metadata, save_run, write_history
+    from lesion_train.config import override
+    from lesion_train.paper import PaperConfig, train_paper
+    from lesion_train.robust import RobustConfig, train_robust
+    from lesion_train.run import TrainConfig
 
+    recipes: dict[str, tuple[Any, Callable[..., TrainingResult]]] = {
+        "paper": (PaperConfig(), train_paper),
+        "robust": (RobustConfig(), train_robust),
+    }
+    config, train_recipe = recipes[recipe]
+    given_epochs = [] if epochs is None else [f"epochs={epochs}"]
     settings = TrainConfig(
         data=str(data.resolve()),
         recipe=recipe,
         weights=weights if weights in ("imagenet", "none") else str(Path(weights).resolve()),
         image_size=image_size,
         resize=resize,
-        epochs=epochs or {"paper": paper.EPOCHS, "robust": robust.EPOCHS}[recipe],
         validation_split=validation_split,
         seed=seed,
         positive_class=positive_class,
         data_license=data_license,
+        config=override(config, [*given_epochs, *(assignments or [])]),
+        images=str(images.resolve()) if images else None,
     )
     work = _open_run(output, settings, resume)
     if work is None:
         return say(f"{output} is finished already")
     try:
-        trained = {"paper": paper.train_paper, "robust": robust.train_robust}[recipe](settings, work)
+        trained = train_recipe(settings, work)
     except LesionEdgeError:
         if not (work / "progress.npz").exists():
             shutil.rmtree(output)
@@ -78,45 +102,41 @@ def train(
     except KeyboardInterrupt:
         say(f"\ninterrupted; the same command with --resume goes on after the last finished epoch in {output}")
         raise
-
-    positive = trained.positive_class
-    figures = evaluate(trained, positive)
-    write_history(trained.history, output / "history.csv")
-    draw_plots(trained, figures, positive, output)
-    trained.model.save(output / MODEL_NAME)
-    if trained.outliers is not None:
-        trained.outliers.save(output / "outlier_score.npz")
-    metadata = run_metadata(
-        settings,
-        trained.root,
-        trained.class_names,
-        positive,
-        trained.parts,
-        trained.left_out,
-        figures,
-        trained.seconds,
-    )
-    save_run(metadata, output)
+    _write_run(settings, trained, output)
     shutil.rmtree(work)
-    say(table(figures))
     say(f"run: {output}")
-    if trained.left_out:
-        say(f"{len(trained.left_out)} images could not be used (named above and in run.json)")
+    if skipped := trained.data.skipped:
+        say(f"{len(skipped)} images could not be used (named above and in run.json)")
         raise typer.Exit(console.SOME_UNUSABLE)
 
 
-def _open_run(output: Path, settings: TrainConfig, resume: bool) -> Path | None:
-    """Give the folder for unfinished work, or None where the run is finished."""
+def _write_run(settings: TrainConfig[Any], trained: TrainingResult, output: Path) -> None:
+    """Judge the model and write all files of the run, `run.json` last."""
+    from lesion_train.evaluate import draw_plots, evaluate, table
+    from lesion_train.run import MODEL_NAME, run_metadata, save_run, write_history
+
+    figures = evaluate(trained)
+    write_history(trained.history, output / "history.csv")
+    draw_plots(trained, figures, output)
+    trained.model.save(output / MODEL_NAME)
+    if trained.outlier_score is not None:
+        trained.outlier_score.save(output)
+    save_run(run_metadata(settings, trained.data, figures, trained.seconds), output)
+    say(table(figures))
+
+
+def _open_run(output: Path, settings: TrainConfig[Any], resume: bool) -> Path | None:
+    """Folder for unfinished work, or None where the run is finished."""
     work = output / "unfinished"
     record = work / "settings.json"
-    asked = json.dumps(asdict(settings), indent=1)
+    requested = json.dumps(asdict(settings), indent=1)
     if resume:
         if (output / "run.json").exists():
             return None
         if not record.exists():
             raise LesionEdgeError(f"{output} is not an interrupted run: leave --resume out")
-        if record.read_text(encoding="utf-8") != asked:
-            raise LesionEdgeError(f"{output} was started with other settings, see {record}")
+        if names := _differences(json.loads(record.read_text(encoding="utf-8")), json.loads(requested)):
+            raise LesionEdgeError(f"{output} was started with other settings, see {record}: {', '.join(names)}")
         return work
     if output.exists():
         raise LesionEdgeError(f"{output} exists already: choose another --output, or --resume an interrupted run")
@@ -125,8 +145,20 @@ def _open_run(output: Path, settings: TrainConfig, resume: bool) -> Path | None:
             f"{settings.data} does not exist: give a folder with one sub-folder per class, or a CSV"
         )
     work.mkdir(parents=True)
-    record.write_text(asked, encoding="utf-8")
+    record.write_text(requested, encoding="utf-8")
     return work
+
+
+def _differences(started: dict[str, Any], requested: dict[str, Any]) -> list[str]:
+    """Names of the settings that are not the same, hyperparameters by their dotted names."""
+    from lesion_train.run import flatten
+
+    first, second = flatten(started), flatten(requested)
+    return [
+        name.removeprefix("config.")
+        for name in {**first, **second}
+        if name not in first or name not in second or first[name] != second[name]
+    ]
 
 
 def _require_tensorflow() -> None:

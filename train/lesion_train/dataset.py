@@ -1,22 +1,39 @@
-"""From a folder or a CSV to two lists of labelled files: training and validation."""
+"""From a folder or a table to two lists of labelled files: training and validation."""
 
 from __future__ import annotations
 
 import contextlib
-import csv
 import io
 import os
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
+from lesion_edge.console import say
 from lesion_edge.errors import LesionEdgeError
-from lesion_edge.images import find_images
+from lesion_edge.images import PassedOver, find_images, is_hidden, is_readable_format
+from lesion_edge.intervals import wilson
+from lesion_train.class_names import name_words, side, spelling_key
+from lesion_train.duplicates import group_copies
+from lesion_train.label_table import find_files, read_rows
 from lesion_train.run import Sample
 
-SPLITS = {"train": "train", "training": "train", "validation": "validation", "val": "validation"}
-"""What the `split` column may say; rows with another word (a test set, say) are left out."""
+Part = Literal["train", "validation", "test"]
+
+PART_WORDS: dict[str, Part] = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
+    **dict.fromkeys(("test", "tests", "testing", "holdout"), "test"),
+}
+"""Words by which a folder is known as a part of a split, and not as a class."""
+
+FEW_IMAGES = 20
+"""Validation images of a class below which its figures are called next to meaningless."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +50,13 @@ class Dataset:
     """Why files of the data are in neither list, one sentence each."""
 
 
-def load_dataset(data: Path, validation_split: float, seed: int) -> Dataset:
-    """Read DATA: a folder with one sub-folder per class, or a CSV.
+def load_dataset(data: Path, validation_split: float, seed: int, images: Path | None = None) -> Dataset:
+    """Read DATA: a folder with one sub-folder per class, folders `train`, `val` and `test` of such, or a table.
 
-    The CSV has columns `file,label` and may have `group`, `split`, `source` and `diagnosis`.
+    A class that the split would leave out of one part is split by itself, and that is said.
+
+    Args:
+        images: folder that the paths of a table start from, or that holds the images it names; None: its own.
 
     Raises:
         LesionEdgeError: nothing usable is there, or a group lies on both sides of the split.
@@ -44,100 +64,27 @@ def load_dataset(data: Path, validation_split: float, seed: int) -> Dataset:
     if not 0 < validation_split < 1:
         raise LesionEdgeError(f"--validation-split {validation_split} is not between 0 and 1")
     if data.is_dir():
+        if images is not None:
+            raise LesionEdgeError(f"--images goes with a table of labels, and {data} is a folder")
         dataset = _from_folder(data, validation_split, seed)
     elif data.is_file():
-        dataset = _from_csv(data, validation_split, seed)
+        if images is not None and not images.is_dir():
+            raise LesionEdgeError(f"--images {images} is no folder")
+        dataset = _from_table(data, validation_split, seed, images or data.parent)
     else:
         raise LesionEdgeError(f"{data} does not exist: give a folder with one sub-folder per class, or a CSV")
     for name, samples in (("training", dataset.train), ("validation", dataset.validation)):
-        missing = set(range(len(dataset.class_names))) - {sample.label for sample in samples}
+        missing = _missing_classes(samples, dataset.class_names)
         if missing:
             raise LesionEdgeError(
-                f"the {name} part of {data} has no image of class '{dataset.class_names[min(missing)]}': "
+                f"the {name} part of {data} has no image of class '{missing[0]}': "
                 "add images, or choose another --seed or --validation-split"
             )
+    _warn_of_few(dataset)
     return dataset
 
 
-def _from_folder(root: Path, validation_split: float, seed: int) -> Dataset:
-    """Split as `keras.utils.image_dataset_from_directory` does: that function decides what goes where."""
-    class_names = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and entry.name[0] != ".")
-    if len(class_names) < 2:
-        raise LesionEdgeError(f"{root} has {len(class_names)} class folders, at least two are needed")
-    for name in class_names:
-        if next(find_images([str(root / name)]), None) is None:
-            raise LesionEdgeError(f"the class folder {root / name} holds no images")
-
-    from keras.utils import image_dataset_from_directory
-
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            parts = image_dataset_from_directory(
-                str(root), validation_split=validation_split, subset="both", seed=seed, shuffle=True
-            )
-    except ValueError as error:
-        raise LesionEdgeError(f"{root} cannot be split: {' '.join(str(error).split())}") from None
-
-    def samples(files: list[str]) -> list[Sample]:
-        relative = [Path(file).relative_to(root) for file in files]
-        return [Sample(path.as_posix(), class_names.index(path.parts[0])) for path in relative]
-
-    train, validation = (samples(part.file_paths) for part in parts)
-    known = {sample.file for sample in train + validation}
-    found = (
-        Path(file).relative_to(root).as_posix() for name in class_names for file in find_images([str(root / name)])
-    )
-    left_out = [f"{file}: a format that the split does not list" for file in found if file not in known]
-    return Dataset(root, tuple(class_names), train, validation, left_out)
-
-
-def _from_csv(table: Path, validation_split: float, seed: int) -> Dataset:
-    try:
-        with table.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream)
-            columns = reader.fieldnames or []
-            if missing := {"file", "label"} - set(columns):
-                raise LesionEdgeError(
-                    f"{table} has no column '{min(missing)}': it needs file,label and may have group,split"
-                )
-            rows = [row for row in reader if "split" not in columns or row["split"] in SPLITS]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise LesionEdgeError(f"{table} is not a CSV in UTF-8: {error}") from None
-    root = table.parent
-    if not rows:
-        raise LesionEdgeError(f"{table} has no rows to train on")
-    if incomplete := next((row for row in rows if not row["file"] or not row["label"]), None):
-        raise LesionEdgeError(f"{table} has a row without file or label: {incomplete}")
-    if absent := [row["file"] for row in rows if not (root / row["file"]).is_file()]:
-        raise LesionEdgeError(f"{table} names {len(absent)} files that do not exist, first {absent[0]}")
-    class_names = tuple(sorted({row["label"] for row in rows}))
-    if len(class_names) < 2:
-        raise LesionEdgeError(f"{table} has only the class '{class_names[0]}', at least two are needed")
-    samples = [
-        Sample(
-            row["file"].replace(os.sep, "/"),
-            class_names.index(row["label"]),
-            row.get("group") or None,
-            row.get("source") or None,
-            row.get("diagnosis") or None,
-        )
-        for row in rows
-    ]
-    if "split" in columns and any(SPLITS[row["split"]] == "validation" for row in rows):
-        held_out = [SPLITS[row["split"]] == "validation" for row in rows]
-    else:
-        held_out = split_by_group(samples, validation_split, seed)
-    train = [sample for sample, held in zip(samples, held_out, strict=True) if not held]
-    validation = [sample for sample, held in zip(samples, held_out, strict=True) if held]
-    straddling = {s.group for s in train if s.group} & {s.group for s in validation}
-    if straddling:
-        raise LesionEdgeError(
-            f"{table} puts {len(straddling)} groups on both sides of the split: '{min(map(str, straddling))}' …"
-        )
-    return Dataset(root, class_names, train, validation, [])
-
-
-def split_by_group(samples: list[Sample], fraction: float, seed: int) -> list[bool]:
+def split_by_group(samples: Sequence[Sample], fraction: float, seed: int) -> list[bool]:
     """Hold out whole groups, about the same fraction of every class.
 
     A sample without a group is a group of its own; a group counts for the class of its first sample.
@@ -145,11 +92,8 @@ def split_by_group(samples: list[Sample], fraction: float, seed: int) -> list[bo
     Returns:
         One entry per sample: whether it is held out.
     """
-    groups: dict[str, list[int]] = {}
-    for index, sample in enumerate(samples):
-        groups.setdefault(f"group {sample.group}" if sample.group else f"sample {index}", []).append(index)
-    order = np.random.default_rng(seed).permutation(len(groups))
-    members = list(groups.values())
+    members = _groups(samples)
+    order = np.random.default_rng(seed).permutation(len(members))
     totals = np.bincount([sample.label for sample in samples])
     held_out, held = [False] * len(samples), np.zeros(len(totals), int)
     for position in order:
@@ -159,3 +103,242 @@ def split_by_group(samples: list[Sample], fraction: float, seed: int) -> list[bo
             for index in members[position]:
                 held_out[index] = True
     return held_out
+
+
+def _groups(samples: Sequence[Sample]) -> list[list[int]]:
+    """Indices of each group's samples."""
+    groups: dict[str, list[int]] = {}
+    for index, sample in enumerate(samples):
+        groups.setdefault(f"group {sample.group}" if sample.group else f"sample {index}", []).append(index)
+    return list(groups.values())
+
+
+def _split_every_class(samples: Sequence[Sample], fraction: float, seed: int) -> tuple[list[Sample], list[Sample]]:
+    """Split by group, and hold out the smallest group of a class of which nothing would be."""
+    held_out = split_by_group(samples, fraction, seed)
+    missing = {sample.label for sample in samples}
+    missing -= {sample.label for sample, held in zip(samples, held_out, strict=True) if held}
+    for label in missing:
+        groups = [members for members in _groups(samples) if samples[members[0]].label == label]
+        for index in min(groups, key=len, default=[]) if len(groups) > 1 else []:
+            held_out[index] = True
+    return _divide(samples, held_out)
+
+
+def _from_folder(root: Path, validation_split: float, seed: int) -> Dataset:
+    parts = _parts_of_split(root)
+    class_roots: dict[Part, Path] = {part: root / name for part, name in parts.items()} or {"train": root}
+    class_names = _class_folders(class_roots["train"])
+    if "validation" in class_roots:
+        others = _class_folders(class_roots["validation"])
+        _refuse_spellings(f"{root}", {*class_names, *others})
+        if others != class_names:
+            raise LesionEdgeError(
+                f"{root} has other classes in {parts['train']} ({', '.join(class_names)}) than in "
+                f"{parts['validation']} ({', '.join(others)})"
+            )
+    passed_over, left_out = PassedOver(), list[str]()
+    listed: dict[Part, list[Sample]] = {}
+    for part in [part for part in class_roots if part != "test"]:
+        listed[part] = _list_samples(root, class_roots[part], class_names, passed_over, left_out)
+    for folder in {root, *class_roots.values()} - {class_roots.get("test")}:
+        left_out += _outside_classes(root, folder, passed_over)
+    if passed_over.count:
+        say(passed_over.sentence())
+    if parts:
+        _say_parts(root, parts, class_roots)
+    everything = listed["train"] + listed.get("validation", [])
+    grouped = group_copies(root, everything, [[]] * len(everything))
+    if "validation" in listed:
+        train, validation = grouped[: len(listed["train"])], grouped[len(listed["train"]) :]
+    else:
+        train, validation = _split_as_keras(root, grouped, class_names, validation_split, seed)
+    learned = {sample.group for sample in train if sample.group}
+    if copies := [sample for sample in validation if sample.group in learned]:
+        say(f"{len(copies)} validation images are copies of training images and are learned from, too")
+        train, validation = train + copies, [sample for sample in validation if sample.group not in learned]
+    empty = any(_missing_classes(samples, class_names) for samples in (train, validation))
+    if empty and "validation" not in listed:
+        say(f"too few images in {root} for image_dataset_from_directory: each class is split by itself")
+        train, validation = _split_every_class(grouped, validation_split, seed)
+    return Dataset(root, class_names, train, validation, left_out)
+
+
+def _from_table(table: Path, validation_split: float, seed: int, root: Path) -> Dataset:
+    rows = read_rows(table)
+    if incomplete := next((row for row in rows if not row.file or not row.label), None):
+        raise LesionEdgeError(
+            f"{table} has a row without file or label: line {incomplete.line}, {incomplete.file}"
+        )
+    files = find_files(table, rows, root)
+    class_names = tuple(sorted({row.label for row in rows}))
+    _refuse_spellings(str(table), class_names)
+    if len(class_names) < 2:
+        raise LesionEdgeError(f"{table} has only the class '{class_names[0]}', at least two are needed")
+    samples = [
+        Sample(file, class_names.index(row.label), None, row.source, row.diagnosis)
+        for file, row in zip(files, rows, strict=True)
+    ]
+    samples = group_copies(root, samples, [row.groups for row in rows])
+    if any(row.part == "validation" for row in rows):
+        train, validation = _divide(samples, [row.part == "validation" for row in rows])
+    else:
+        train, validation = _split_every_class(samples, validation_split, seed)
+    learned = {sample.group: sample for sample in train if sample.group}
+    straddling = {sample.group: sample for sample in validation if sample.group in learned}
+    if straddling:
+        group = min(map(str, straddling))
+        raise LesionEdgeError(
+            f"{table} puts {len(straddling)} groups on both sides of the split: '{group}' has "
+            f"{learned[group].file} in training and {straddling[group].file} in validation"
+        )
+    return Dataset(root, class_names, train, validation, [])
+
+
+def _folders(root: Path) -> list[str]:
+    return sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not is_hidden(entry.name))
+
+
+def _parts_of_split(root: Path) -> dict[Part, str]:
+    """Folders of a split that is there already, by part; empty where the folders are classes.
+
+    Raises:
+        LesionEdgeError: the folders are neither plainly parts of a split nor plainly classes.
+    """
+    names = _folders(root)
+    first_words = {name: next((word for word in name_words(name) if word in PART_WORDS), "") for name in names}
+    parts = [(PART_WORDS[word], name) for name, word in first_words.items() if word]
+    if not parts or not (len(parts) == len(names) or "train" in dict(parts)):
+        _refuse_deeper_classes(root, names)
+        return {}
+    by_part: dict[Part, str] = {}
+    for part, name in parts:
+        if by_part.setdefault(part, name) != name:
+            raise LesionEdgeError(f"{root} has two folders for {part}, {by_part[part]} and {name}: give it one")
+    if "train" not in by_part or len(_folders(root / by_part["train"])) < 2:
+        raise LesionEdgeError(
+            f"the folders {', '.join(names)} of {root} are parts of a split, not classes, and "
+            + ("none is for training" if "train" not in by_part else f"{by_part['train']} has no class folders")
+            + ": give a folder with one sub-folder per class, or a CSV"
+        )
+    for name in set(names) - set(by_part.values()):
+        if next(find_images([str(root / name)]), None) is not None:
+            raise LesionEdgeError(
+                f"{root} has parts of a split ({', '.join(by_part.values())}) and another folder of images, {name}"
+            )
+    return by_part
+
+
+def _refuse_deeper_classes(root: Path, names: Sequence[str]) -> None:
+    """Refuse folders that are no classes themselves and hold the classes."""
+    for name in names:
+        inner = _folders(root / name)
+        known = [side(name_words(folder)) is not None for folder in inner]
+        if len(inner) > 1 and all(known) and (len(names) == 1 or side(name_words(name)) is None):
+            remedy = f"give {root / name}" if len(names) == 1 else "give one of these folders, or a CSV"
+            raise LesionEdgeError(
+                f"{root} has {len(names)} class folders that are no classes ({', '.join(names)}): the classes "
+                f"({', '.join(inner)}) lie one level down; {remedy}"
+            )
+
+
+def _class_folders(root: Path) -> tuple[str, ...]:
+    class_names = tuple(_folders(root))
+    if len(class_names) < 2:
+        raise LesionEdgeError(f"{root} has {len(class_names)} class folders, at least two are needed")
+    _refuse_spellings(str(root), class_names)
+    for name in class_names:
+        if not any(map(is_readable_format, find_images([str(root / name)]))):
+            raise LesionEdgeError(f"the class folder {root / name} holds no images")
+    return class_names
+
+
+def _refuse_spellings(where: str, class_names: Iterable[str]) -> None:
+    spellings: dict[str, str] = {}
+    for name in sorted(class_names):
+        other = spellings.setdefault(spelling_key(name), name)
+        if other != name:
+            raise LesionEdgeError(f"{where} spells one class '{other}' and '{name}': give it one name")
+
+
+def _list_samples(
+    root: Path, class_root: Path, class_names: Sequence[str], passed_over: PassedOver, left_out: list[str]
+) -> list[Sample]:
+    """List samples in the order of `image_dataset_from_directory`: by class, then folder, then name."""
+    samples = []
+    for label, name in enumerate(class_names):
+        paths = find_images([str(class_root / name)], pass_over=passed_over.add)
+        for path in sorted(paths, key=os.path.split):
+            file = Path(path).relative_to(root).as_posix()
+            if is_readable_format(path):
+                samples.append(Sample(file, label))
+            else:
+                left_out.append(f"{file}: not an image in an accepted format")
+    return samples
+
+
+def _outside_classes(root: Path, folder: Path, passed_over: PassedOver) -> list[str]:
+    """Why the images that lie beside the class folders are left out."""
+    files = sorted(str(entry) for entry in folder.iterdir() if not entry.is_dir() and not is_hidden(entry.name))
+    images = [file for file in files if is_readable_format(file)]
+    for file in set(files) - set(images):
+        passed_over.add(file)
+    return [f"{Path(file).relative_to(root).as_posix()}: lies in no class folder" for file in images]
+
+
+def _say_parts(root: Path, parts: dict[Part, str], class_roots: dict[Part, Path]) -> None:
+    used = f"training from {parts['train']}"
+    if "validation" in parts:
+        used += f", validation from {parts['validation']}, and --validation-split is not used"
+    else:
+        used += ", validation split from it"
+    if "test" in parts:
+        count = sum(1 for _ in find_images([str(class_roots["test"])]))
+        used += f"; left out: {parts['test']}, {count} images"
+    say(f"{root} is split already: {used}")
+
+
+def _split_as_keras(
+    root: Path, samples: Sequence[Sample], class_names: Sequence[str], validation_split: float, seed: int
+) -> tuple[list[Sample], list[Sample]]:
+    """Split as `keras.utils.image_dataset_from_directory` does: that function decides what goes where.
+
+    It is shown empty files in the order of ours, since it knows an image by its name and not every ending.
+    """
+    from keras.utils import image_dataset_from_directory
+
+    with tempfile.TemporaryDirectory() as folder:
+        for label in range(len(class_names)):
+            Path(folder, f"{label:04}").mkdir()
+        for index, sample in enumerate(samples):
+            Path(folder, f"{sample.label:04}", f"{index:08}.png").touch()
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):
+                parts = image_dataset_from_directory(
+                    folder, validation_split=validation_split, subset="both", seed=seed, shuffle=True
+                )
+        except ValueError:  # a part would be empty
+            return [], []
+    train, validation = ([samples[int(Path(file).stem)] for file in part.file_paths] for part in parts)
+    return train, validation
+
+
+def _divide(samples: Sequence[Sample], held_out: Sequence[bool]) -> tuple[list[Sample], list[Sample]]:
+    train = [sample for sample, held in zip(samples, held_out, strict=True) if not held]
+    return train, [sample for sample, held in zip(samples, held_out, strict=True) if held]
+
+
+def _missing_classes(samples: Sequence[Sample], class_names: Sequence[str]) -> list[str]:
+    present = {sample.label for sample in samples}
+    return [name for label, name in enumerate(class_names) if label not in present]
+
+
+def _warn_of_few(dataset: Dataset) -> None:
+    counts = Counter(sample.label for sample in dataset.validation)
+    label, count = min(counts.items(), key=lambda item: (item[1], item[0]))
+    interval = wilson(count, count)
+    if count < FEW_IMAGES and interval is not None:
+        say(
+            f"warning: {count} validation images of class '{dataset.class_names[label]}' say next to nothing: "
+            f"with all of them right, the true rate lies anywhere from {interval[0]:.2f} to 1"
+        )

@@ -1,4 +1,4 @@
-"""Judges a trained model on both parts of the split, in figures and in images."""
+"""Judges a trained model on both splits, in figures and in images."""
 
 from __future__ import annotations
 
@@ -16,31 +16,32 @@ if TYPE_CHECKING:
 WORST_MISTAKES = 24
 
 
-def evaluate(trained: TrainingResult, positive_class: str) -> dict[str, Any]:
+def evaluate(trained: TrainingResult) -> dict[str, Any]:
     """Metrics of `lesion_edge.metrics.evaluate` for `train` and `validation`, by the most probable class."""
     return {
         name: metrics.evaluate(
-            [sample.label for sample in part.samples],
-            trained.probabilities[name],
-            trained.probabilities[name].argmax(axis=1),
-            trained.class_names,
-            positive_class,
+            trained.data.labels(name).tolist(),
+            probabilities,
+            probabilities.argmax(axis=1),
+            trained.data.class_names,
+            trained.data.positive_class,
         )
-        for name, part in trained.parts.items()
-        if name in trained.probabilities
+        for name, probabilities in trained.probabilities.items()
     }
 
 
-def draw_plots(trained: TrainingResult, figures: dict[str, Any], positive_class: str, folder: Path) -> None:
+def draw_plots(trained: TrainingResult, figures: dict[str, Any], folder: Path) -> None:
     """Write training curves, ROC, confusion matrix, reliability diagram and the worst mistakes as PNG."""
-    positive = trained.class_names.index(positive_class)
-    truth = {name: np.array([sample.label for sample in part.samples]) for name, part in trained.parts.items()}
-    scores = {name: values[:, positive] for name, values in trained.probabilities.items()}
+    names = trained.data.class_names
+    positive_index = names.index(trained.data.positive_class)
+    curves = {
+        name: (trained.data.labels(name) == positive_index, probabilities[:, positive_index])
+        for name, probabilities in trained.probabilities.items()
+    }
     plots.plot_history(trained.history, folder / "curves.png")
-    plots.plot_roc({name: (truth[name] == positive, scores[name]) for name in scores}, folder / "roc.png")
-    matrix = np.array(figures["validation"]["confusion_matrix"])
-    plots.plot_confusion(matrix, trained.class_names, folder / "confusion.png")
-    plots.plot_reliability(truth["validation"] == positive, scores["validation"], folder / "reliability.png")
+    plots.plot_roc(curves, folder / "roc.png")
+    plots.plot_confusion(np.array(figures["validation"]["confusion_matrix"]), names, folder / "confusion.png")
+    plots.plot_reliability(*curves["validation"], folder / "reliability.png")
     plots.contact_sheet(_worst_mistakes(trained), folder / "mistakes.png")
 
 
@@ -61,11 +62,11 @@ def table(figures: dict[str, Any]) -> str:
 
 def _worst_mistakes(trained: TrainingResult) -> list[tuple[Path, str, str, float]]:
     """Validation images with a wrong label, the most confident first."""
-    part, probabilities = trained.parts["validation"], trained.probabilities["validation"]
-    predicted, names = probabilities.argmax(axis=1), trained.class_names
-    wrong = [
-        (trained.root / sample.file, names[sample.label], names[label], float(row[label]))
-        for sample, row, label in zip(part.samples, probabilities, predicted, strict=True)
+    data, probabilities = trained.data, trained.probabilities["validation"]
+    names, samples = data.class_names, data.splits["validation"].samples
+    mistakes = [
+        (data.root / sample.file, names[sample.label], names[label], float(row[label]))
+        for sample, row, label in zip(samples, probabilities, probabilities.argmax(axis=1), strict=True)
         if label != sample.label
     ]
-    return sorted(wrong, key=lambda mistake: -mistake[3])[:WORST_MISTAKES]
+    return sorted(mistakes, key=lambda mistake: -mistake[3])[:WORST_MISTAKES]

@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ImageCache:
-    """The usable images of a list of samples."""
+    """Decoded images of those samples that can be read."""
 
     samples: list[Sample]
     pixels: NDArray[np.uint8]
     """(N, S, S, 3), RGB; memory-mapped."""
     digests: list[str]
     """SHA-256 of each file."""
-    unusable: list[str]
+    unreadable: list[str]
     """`file: reason`, one per image that cannot be read."""
 
 
@@ -42,9 +42,9 @@ def decode(root: Path, samples: Sequence[Sample], image_size: int, resize: Resiz
     """Read images into a memory-mapped array at `cache` (an .npy file)."""
     shape = (len(samples), image_size, image_size, 3)
     pixels = disk_array(cache, np.uint8, shape)
-    kept: list[Sample] = []
+    readable: list[Sample] = []
     digests: list[str] = []
-    unusable: list[str] = []
+    unreadable: list[str] = []
 
     def read(sample: Sample) -> tuple[str, NDArray[np.uint8]] | str:
         try:
@@ -58,13 +58,13 @@ def decode(root: Path, samples: Sequence[Sample], image_size: int, resize: Resiz
     with ThreadPoolExecutor(available_cpus()) as pool, progress_bar("decoding", len(samples)) as advance:
         for sample, answer in zip(samples, pool.map(read, samples), strict=True):
             if isinstance(answer, str):
-                unusable.append(answer)
+                unreadable.append(answer)
             else:
-                digest, pixels[len(kept)] = answer
+                digest, pixels[len(readable)] = answer
                 digests.append(digest)
-                kept.append(sample)
+                readable.append(sample)
             advance(1)
-    return ImageCache(kept, pixels[: len(kept)], digests, unusable)
+    return ImageCache(readable, pixels[: len(readable)], digests, unreadable)
 
 
 def disk_array(path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> Any:

@@ -10,9 +10,10 @@ import numpy as np
 from lesion_edge.errors import LesionEdgeError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
-RANDOM_BRANCH_SCALE = 0.2
 BASE = "resnet50"
 """Name of the base inside the model."""
 HEAD = ("flatten", "hidden", "logits", "probabilities")
@@ -61,11 +62,14 @@ def build_model(image_size: int | None, classes: int, weights: str, hidden_units
     )
 
 
-def init_batchnorm_statistics(model: Any, pixels: NDArray[np.uint8]) -> None:
+def init_batchnorm_statistics(model: Any, pixels: NDArray[np.uint8], branch_scale: float) -> None:
     """Make a base without ImageNet weights useful while frozen, from training images (N, S, S, 3) RGB.
 
     Each residual branch starts small (Goyal et al. 2017, arXiv:1706.02677, starts it at zero), and the
     statistics of batch normalisation are those of the images; otherwise signals drown in fifty random layers.
+
+    Args:
+        branch_scale: gamma of the last normalisation of each residual branch.
     """
     import keras
     from keras.applications import resnet50
@@ -74,7 +78,7 @@ def init_batchnorm_statistics(model: Any, pixels: NDArray[np.uint8]) -> None:
     norms = [layer for layer in base.layers if isinstance(layer, keras.layers.BatchNormalization)]
     for norm in norms:
         if norm.name.endswith("_3_bn"):
-            norm.gamma.assign(np.full(norm.gamma.shape, RANDOM_BRANCH_SCALE, np.float32))
+            norm.gamma.assign(np.full(norm.gamma.shape, branch_scale, np.float32))
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.momentum = 0.0
@@ -150,7 +154,11 @@ def freeze_base(model: Any) -> None:
 
 
 def unfreeze_final_layers(model: Any, first: str) -> None:
-    """Let the base learn from the layer `first` to its end; batch normalisation stays frozen."""
+    """Let the base learn from the layer `first` to its end; batch normalisation stays frozen.
+
+    Args:
+        first: a layer of the base, or `none` where only the head learns.
+    """
     import keras
 
     base = model.get_layer(BASE)
@@ -159,6 +167,18 @@ def unfreeze_final_layers(model: Any, first: str) -> None:
     for layer in base.layers:
         learning = learning or layer.name == first
         layer.trainable = learning and not isinstance(layer, keras.layers.BatchNormalization)
+
+
+def require_layers(model: Any, names: Sequence[str]) -> None:
+    """Check that the base has layers of these names.
+
+    Raises:
+        LesionEdgeError: one is missing.
+    """
+    known = [layer.name for layer in model.get_layer(BASE).layers]
+    for name in names:
+        if name not in known:
+            raise LesionEdgeError(f"ResNet50 has no layer '{name}': its layers are {known[1]} to {known[-1]}")
 
 
 def feature_extractor(model: Any, layers: list[str]) -> Any:

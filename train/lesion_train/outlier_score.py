@@ -8,15 +8,16 @@ discriminant against generated skin.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lesion_edge import atomic
 from lesion_edge.errors import LesionEdgeError
-from lesion_train.augment import augment
+from lesion_train.augment import Augmentation, augment
 from lesion_train.augmented_dataset import shrink
+from lesion_train.config import COUNT, NOT_NEGATIVE, SHARE
 from lesion_train.features import predict_batches
 from lesion_train.model import feature_extractor, submodel_after
 from lesion_train.skin import draw_skin
@@ -27,16 +28,24 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FILE_NAME = "outlier_score.npz"
-LAYER = "conv4_block6_out"
-"""Early enough not to have forgotten what tells no lesions apart."""
-DIRECTIONS = 64
-"""Principal directions with a variance of their own."""
-FITTED, SKINS = 600, 150
-"""Training images (each plain and augmented) and generated skins that the score is fitted on."""
-VARIANCE_FLOOR = 0.05
-"""Added to each direction's variance, in units of their mean."""
-ACCEPTANCE_RATE = 0.9925
-"""Share of the validation lesions that each of the two questions lets pass."""
+
+
+@dataclass(frozen=True)
+class OutlierScoreConfig:
+    """How the score is fitted."""
+
+    layer: str = "conv4_block6_out"
+    """Keras' name of the layer: early enough not to have forgotten what tells no lesions apart."""
+    directions: int = field(default=64, metadata=COUNT)
+    """Principal directions with a variance of their own; the others share one."""
+    training_images: int = field(default=600, metadata={"low": 2})
+    """Lesions that the score is fitted on, each plain and augmented."""
+    skin_images: int = field(default=150, metadata=COUNT)
+    """Generated skins that the score is fitted on."""
+    variance_floor: float = field(default=0.05, metadata=NOT_NEGATIVE)
+    """Added to each direction's variance, in units of their mean."""
+    acceptance_rate: float = field(default=0.9925, metadata=SHARE)
+    """Share of the validation lesions that each of the two questions lets pass."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +64,7 @@ class OutlierScore:
     """(C,), towards skin without a lesion."""
     probe_bias: NDArray[np.float32]
     """()."""
-    layer: str = LAYER
+    layer: str
     """Keras' name of the layer whose feature map is looked at."""
 
     def score(self, pooled: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -85,7 +94,7 @@ class OutlierScore:
             return None
         try:
             with np.load(path) as saved:
-                arrays = {field.name: saved[field.name] for field in fields(cls) if field.name != "layer"}
+                arrays = {entry.name: saved[entry.name] for entry in fields(cls) if entry.name != "layer"}
                 loaded = cls(**arrays, layer=str(saved["layer"]))
             channels, directions = loaded.directions.shape
         except Exception as error:  # NumPy raises many types on a file that is no archive
@@ -97,7 +106,13 @@ class OutlierScore:
 
 
 def fit_outlier_score(
-    model: Any, train: NDArray[np.uint8], validation: NDArray[np.float32], size: int, seed: int
+    model: Any,
+    train: NDArray[np.uint8],
+    validation: NDArray[np.float32],
+    size: int,
+    config: OutlierScoreConfig,
+    augmentation: Augmentation,
+    seed: int,
 ) -> OutlierScore:
     """Fit both questions on training images, and their limits on validation lesions.
 
@@ -108,15 +123,21 @@ def fit_outlier_score(
         size: side of the network's input, pixels.
     """
     rng = np.random.default_rng(seed)
-    chosen = np.asarray(train[np.sort(rng.choice(len(train), min(FITTED, len(train)), replace=False))])
-    varied = np.stack([augment(image, size, rng) for image in chosen])
-    lesions, _ = pool_and_predict(model, np.concatenate([shrink(chosen, size), varied]))
-    skin, _ = pool_and_predict(model, np.stack([draw_skin(rng, size) for _ in range(SKINS)]))
-    return fit_score(lesions, skin, validation)
+    chosen = np.asarray(
+        train[np.sort(rng.choice(len(train), min(config.training_images, len(train)), replace=False))]
+    )
+    varied = np.stack([augment(image, size, augmentation, rng) for image in chosen])
+    lesions, _ = pool_and_predict(model, np.concatenate([shrink(chosen, size), varied]), config.layer)
+    skins = np.stack([draw_skin(rng, size) for _ in range(config.skin_images)])
+    skin, _ = pool_and_predict(model, skins, config.layer)
+    return fit_score(lesions, skin, validation, config)
 
 
 def fit_score(
-    lesions: NDArray[np.float32], skin: NDArray[np.float32], validation: NDArray[np.float32]
+    lesions: NDArray[np.float32],
+    skin: NDArray[np.float32],
+    validation: NDArray[np.float32],
+    config: OutlierScoreConfig,
 ) -> OutlierScore:
     """Fit on pooled features, each (N, C): a normal distribution of lesions, its small directions alike.
 
@@ -128,8 +149,8 @@ def fit_score(
     mean = lesions.mean(axis=0)
     variances, vectors = (part[..., ::-1] for part in np.linalg.eigh(np.cov(lesions, rowvar=False)))
     # Fewer images than channels leave directions without any variance.
-    variances = variances + VARIANCE_FLOOR * variances.mean()
-    count = min(DIRECTIONS, len(variances) // 2)
+    variances = variances + config.variance_floor * variances.mean()
+    count = min(config.directions, len(variances) // 2)
     directions, residual = vectors[:, :count], 1 / variances[count:].mean()
     weights = 1 / variances[:count] - residual
     difference = skin.mean(axis=0) - mean
@@ -137,8 +158,8 @@ def fit_score(
 
     centred = validation - mean
     distance = residual * (centred**2).sum(axis=1) + (centred @ directions) ** 2 @ weights
-    far = np.quantile(distance, ACCEPTANCE_RATE)
-    typical, skinlike = np.quantile(centred @ probe, (0.5, ACCEPTANCE_RATE))
+    far = np.quantile(distance, config.acceptance_rate)
+    typical, skinlike = np.quantile(centred @ probe, (0.5, config.acceptance_rate))
     span = skinlike - typical
     return OutlierScore(
         mean=np.asarray(mean, np.float32),
@@ -147,18 +168,21 @@ def fit_score(
         residual=np.asarray(residual / far, np.float32),
         probe=np.asarray(probe / span, np.float32),
         probe_bias=np.asarray(-typical / span, np.float32),
+        layer=config.layer,
     )
 
 
-def pool_and_predict(model: Any, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def pool_and_predict(
+    model: Any, pixels: NDArray[np.uint8], layer: str
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Run the classifier once over images (N, S, S, 3) RGB.
 
     Returns:
-        Mean over the feature map of LAYER, (N, C), and probabilities, (N, K).
+        Mean over the feature map of `layer`, (N, C), and probabilities, (N, K).
     """
     import keras
 
-    extractor = feature_extractor(model, [LAYER, "avg_pool"])
+    extractor = feature_extractor(model, [layer, "avg_pool"])
     feature_map, last = extractor.outputs
     pooled = keras.layers.GlobalAveragePooling2D()(feature_map)
     both = keras.layers.Concatenate()([pooled, submodel_after(model, after="avg_pool")(last)])

@@ -5,104 +5,128 @@ Hussain, Zia, Haider: "Deep Learning-Based Classification of Skin Lesions Using 
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lesion_edge.errors import LesionEdgeError
+from lesion_train.config import COUNT, NOT_NEGATIVE, POSITIVE
 from lesion_train.features import cached_features, predict_batches
 from lesion_train.fit import Checkpoint, Examples, Stage, fit_stage
 from lesion_train.model import (
+    BASE,
     build_model,
     feature_extractor,
     freeze_base,
     init_batchnorm_statistics,
+    require_layers,
     submodel_after,
     unfreeze_final_layers,
 )
-from lesion_train.recipe import TrainingResult, load_split, name_left_out, resize_images, timed
-from lesion_train.run import TrainConfig, data_digest
+from lesion_train.recipe import TrainingResult, load_training_data, timed
+from lesion_train.run import data_digest
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from lesion_train.image_cache import ImageCache
-
-EPOCHS = 2
-LEARNING_RATE = 0.001
-BATCH_SIZE = 32
-HIDDEN_UNITS = 512
-SETTLING_IMAGES = 128
-LAST_FROZEN_LAYER = "conv5_block2_out"
-FIRST_UNFROZEN_LAYER = "conv5_block3_1_conv"
-"""The paper unfreezes "the final few" layers: here the last of the sixteen residual blocks."""
+    from lesion_train.run import TrainConfig
 
 
-def train_paper(settings: TrainConfig, work: Path) -> TrainingResult:
+@dataclass(frozen=True)
+class PaperConfig:
+    """Hyperparameters of the paper's recipe. Where no source is named, the paper gives the value."""
+
+    epochs: int = field(default=2, metadata=COUNT)
+    """Of each of the two stages, frozen and fine-tuned."""
+    batch_size: int = field(default=32, metadata=COUNT)
+    """Images."""
+    learning_rate: float = field(default=0.001, metadata=POSITIVE)
+    """Of Adam, in both stages."""
+    hidden_units: int = field(default=512, metadata=COUNT)
+    """Width of the dense layer before the softmax."""
+    first_trainable_layer: str = "conv5_block3_1_conv"
+    """Where the fine-tuned part begins, the first convolution of a residual block.
+
+    The paper says "the final few layers": here the last of the sixteen blocks."""
+    batchnorm_images: int = field(default=128, metadata=COUNT)
+    """Training images for the first statistics of batch normalisation, without ImageNet weights only."""
+    random_branch_scale: float = field(default=0.2, metadata=NOT_NEGATIVE)
+    """First scale of each residual branch, without ImageNet weights only (after Goyal et al. 2017)."""
+
+
+def train_paper(settings: TrainConfig[PaperConfig], work: Path) -> TrainingResult:
     """Train as the paper does; `work` keeps what a resumed run needs.
 
     Raises:
-        LesionEdgeError: the data or the weights cannot be used.
+        LesionEdgeError: the data, the weights or a layer's name cannot be used.
     """
     import keras
 
     keras.utils.set_random_seed(settings.seed)
+    config = settings.config
     seconds: dict[str, float] = {}
     with timed(seconds, "split and resize"):
-        dataset, positive_class = load_split(settings)
-        parts = resize_images(dataset, settings, work)
-    left_out = name_left_out(dataset, parts)
-    model = build_model(settings.image_size, len(dataset.class_names), settings.weights, HIDDEN_UNITS)
+        data = load_training_data(settings, work)
+    model = build_model(settings.image_size, len(data.class_names), settings.weights, config.hidden_units)
+    last_frozen = _block_input(model, config.first_trainable_layer)
     if settings.weights == "none":
-        init_batchnorm_statistics(model, parts["train"].pixels[:SETTLING_IMAGES])
+        images = data.splits["train"].pixels[: config.batchnorm_images]
+        init_batchnorm_statistics(model, images, config.random_branch_scale)
     freeze_base(model)
     with timed(seconds, "frozen features"):
-        pooled, late = compute_frozen_features(model, settings, parts, work)
+        pooled, late = compute_frozen_features(model, last_frozen, data.splits, work)
 
     progress = Checkpoint.load(work / "progress.npz")
     with timed(seconds, "frozen stage"):
-        head = compile_model(submodel_after(model, after="avg_pool"))
-        stage = Stage("frozen", head, pooled["train"], pooled["validation"], settings.epochs, BATCH_SIZE)
+        head = compile_model(submodel_after(model, after="avg_pool"), config.learning_rate)
+        stage = Stage("frozen", head, pooled["train"], pooled["validation"], config.epochs, config.batch_size)
         fit_stage(stage, progress, settings.seed)
 
-    unfreeze_final_layers(model, FIRST_UNFROZEN_LAYER)
+    unfreeze_final_layers(model, config.first_trainable_layer)
     with timed(seconds, "fine-tuned stage"):
-        rest = compile_model(submodel_after(model, after=LAST_FROZEN_LAYER))
-        stage = Stage("fine-tuned", rest, late["train"], late["validation"], settings.epochs, BATCH_SIZE)
+        final_layers = compile_model(submodel_after(model, after=last_frozen), config.learning_rate)
+        stage = Stage(
+            "fine-tuned", final_layers, late["train"], late["validation"], config.epochs, config.batch_size
+        )
         fit_stage(stage, progress, settings.seed)
 
-    probabilities = {name: predict_batches(rest, examples.inputs) for name, examples in late.items()}
-    return TrainingResult(
-        model,
-        dataset.class_names,
-        positive_class,
-        dataset.root,
-        parts,
-        probabilities,
-        progress.history,
-        left_out,
-        seconds,
-    )
+    probabilities = {name: predict_batches(final_layers, examples.inputs) for name, examples in late.items()}
+    return TrainingResult(model, data, probabilities, progress.history, seconds)
 
 
 def compute_frozen_features(
-    model: Any, settings: TrainConfig, parts: dict[str, ImageCache], work: Path
+    model: Any, last_frozen: str, splits: dict[str, ImageCache], work: Path
 ) -> tuple[dict[str, Examples], dict[str, Examples]]:
-    """Run the frozen base once over all images: its pooled output, and what the final layers take."""
-    extractor = feature_extractor(model, ["avg_pool", LAST_FROZEN_LAYER])
+    """Run the frozen base once over all images: its pooled output, and what the final layers take.
+
+    Args:
+        last_frozen: the layer of the base whose output the final layers take.
+    """
+    extractor = feature_extractor(model, ["avg_pool", last_frozen])
     # A resumed run may meet changed images; the weights are already fixed by its settings.
-    key = data_digest(list(parts.values()))[:12]
+    key = data_digest(list(splits.values()))[:12]
     pooled, late = {}, {}
-    for name, part in parts.items():
-        labels = np.array([sample.label for sample in part.samples])
+    for name, split in splits.items():
+        labels = np.array([sample.label for sample in split.samples])
         files = [f"{name}-pooled", f"{name}-late"]
-        values = cached_features(extractor, part.pixels, files, work, key)
+        values = cached_features(extractor, split.pixels, files, work, key)
         pooled[name], late[name] = (Examples(array, labels) for array in values)
     return pooled, late
 
 
-def compile_model(model: Any) -> Any:
+def compile_model(model: Any, learning_rate: float) -> Any:
     """Set the paper's optimiser, loss and the accuracy it watches."""
     import keras
 
-    model.compile(keras.optimizers.Adam(LEARNING_RATE), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    model.compile(keras.optimizers.Adam(learning_rate), "sparse_categorical_crossentropy", metrics=["accuracy"])
     return model
+
+
+def _block_input(model: Any, first_layer: str) -> str:
+    """Name of the layer whose output a residual block takes, given the block's first convolution."""
+    require_layers(model, [first_layer])
+    if not first_layer.endswith("_1_conv"):
+        raise LesionEdgeError(f"first_trainable_layer={first_layer} is not the first convolution of a block")
+    return str(model.get_layer(BASE).get_layer(first_layer).input._keras_history.operation.name)

@@ -1,19 +1,22 @@
 """The robust recipe: for images of clinics and cameras that are not in the training data.
 
 Most of ResNet50 learns, on balanced draws of strongly varied images.
-The ingredients: `sampling` (what is drawn), `augment` (how it is varied), and the constants below.
+The ingredients: `sampling` (what is drawn), `augment` (how it is varied), and `RobustConfig`.
 """
 
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lesion_edge import cpu
 from lesion_edge.console import say
+from lesion_train.augment import Augmentation
 from lesion_train.augmented_dataset import AugmentedDataset, shrink
+from lesion_train.config import COUNT, NOT_NEGATIVE, POSITIVE, SHARE
 from lesion_train.features import cached_features
 from lesion_train.fit import Checkpoint, Examples, Stage, fit_stage
 from lesion_train.model import (
@@ -22,14 +25,14 @@ from lesion_train.model import (
     fold_norms,
     freeze_base,
     init_batchnorm_statistics,
+    require_layers,
     submodel_after,
     unfold_norms,
     unfreeze_final_layers,
 )
-from lesion_train.outlier_score import fit_outlier_score, pool_and_predict
-from lesion_train.paper import HIDDEN_UNITS, SETTLING_IMAGES
-from lesion_train.recipe import TrainingResult, load_split, name_left_out, resize_images, timed
-from lesion_train.run import TrainConfig, data_digest
+from lesion_train.outlier_score import OutlierScoreConfig, fit_outlier_score, pool_and_predict
+from lesion_train.recipe import TrainingData, TrainingResult, load_training_data, timed
+from lesion_train.run import data_digest
 from lesion_train.sampling import sampling_weights
 
 if TYPE_CHECKING:
@@ -37,124 +40,223 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from lesion_train.image_cache import ImageCache
+    from lesion_train.run import TrainConfig
 
-EPOCHS = 10
-BATCH_SIZE = 64
-CACHED_SIZE = 200
-"""Training images are kept at this size, pixels, for crops to come out of."""
-HEAD_EPOCHS, HEAD_RATE = 3, 0.001
-TRAIN_SIZE_RATIO = 0.9
-"""Side of the images while the base learns, as a part of the image size.
-
-Crops show lesions larger than whole images do; at a size a little smaller than what is judged, both show them
-alike (Touvron et al. 2019, arXiv:1906.06423)."""
-SAMPLES_PER_EPOCH = 15000
-"""Images drawn for one epoch."""
-FIRST_LAYER = "conv4_block1_1_conv"
-"""Where the learning part of the base begins: 94 % of its weights."""
-LEARNING_RATES = (1.5e-4, 1e-6)
-"""Highest learning rate and that at the end."""
-WARM_UP = 0.05
-"""Part of the training in which the learning rate rises from a tenth of the highest."""
-WEIGHT_DECAY = 1e-4
-EMA_FRACTION = 0.05
-"""Part of the training that the running average of the weights goes back over."""
 STEP_COST = 4
-"""A training step to a forward pass in time, with its views made: as the model that ships took on two cores."""
+"""A training step to a forward pass in time, with its views drawn: as the model that ships took on two cores."""
 STRIDE = 32
 """Pixels of the image per place of the last feature map; smaller sizes are multiples of it."""
 
 
-def train_robust(settings: TrainConfig, work: Path) -> TrainingResult:
+@dataclass(frozen=True)
+class RobustConfig:
+    """Hyperparameters of the robust recipe. Where no source is named, docs/robust.md has the ablation."""
+
+    epochs: int = field(default=10, metadata=COUNT)
+    """Of the stage in which the base learns."""
+    samples_per_epoch: int = field(default=15000, metadata=COUNT)
+    """Images drawn for one epoch."""
+    batch_size: int = field(default=64, metadata=COUNT)
+    """Images."""
+    cached_size: int = field(default=200, metadata={"low": 32})
+    """Side of the training images that crops come out of, pixels; at least the image size is taken."""
+    train_size_ratio: float = field(default=0.9, metadata={"low": 0.1, "high": 2})
+    """Side of the images while the base learns, as a share of the image size.
+
+    Crops show lesions larger than whole images do; at a size a little smaller than what is judged, both show them
+    alike (Touvron et al. 2019, arXiv:1906.06423)."""
+    balanced: bool = True
+    """Whether classes, and lesions of a class, are drawn alike in each source; false draws every image alike."""
+    source_exponent: float = field(default=0.5, metadata=SHARE)
+    """A source's share of the draws goes with its number of lesions to this power."""
+    hidden_units: int = field(default=512, metadata=COUNT)
+    """Width of the dense layer before the softmax, as in the paper."""
+    head_epochs: int = field(default=3, metadata=COUNT)
+    """In which the head learns alone on the frozen base's features (Kumar et al. 2022, arXiv:2202.10054)."""
+    head_learning_rate: float = field(default=0.001, metadata=POSITIVE)
+    """In those epochs."""
+    first_trainable_layer: str = "conv4_block1_1_conv"
+    """Where the learning part of the base begins: 94 % of its weights. `none`: only the head learns."""
+    fold_batchnorm: bool = True
+    """Whether each batch normalisation is folded into its convolution while the base learns, for speed."""
+    learning_rate: float = field(default=1.5e-4, metadata=POSITIVE)
+    """Highest learning rate of AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101)."""
+    final_learning_rate: float = field(default=1e-6, metadata=POSITIVE)
+    """Learning rate at the end of a cosine (Loshchilov and Hutter 2017, arXiv:1608.03983)."""
+    warmup_fraction: float = field(default=0.05, metadata={"low": 0, "high": 0.9})
+    """Share of the steps in which the learning rate rises from a tenth of the highest."""
+    weight_decay: float = field(default=1e-4, metadata=NOT_NEGATIVE)
+    """Of AdamW."""
+    ema_fraction: float = field(default=0.05, metadata=SHARE)
+    """Share of the steps that the running average of the weights goes back over."""
+    batchnorm_images: int = field(default=128, metadata=COUNT)
+    """Training images for the first statistics of batch normalisation, without ImageNet weights only."""
+    random_branch_scale: float = field(default=0.2, metadata=NOT_NEGATIVE)
+    """First scale of each residual branch, without ImageNet weights only (after Goyal et al. 2017)."""
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    """How drawn images are varied."""
+    outlier_score: OutlierScoreConfig = field(default_factory=OutlierScoreConfig)
+    """How the out-of-distribution score is fitted."""
+
+
+def train_robust(settings: TrainConfig[RobustConfig], work: Path) -> TrainingResult:
     """Train the robust way; `work` keeps what a resumed run needs.
 
     Raises:
-        LesionEdgeError: the data or the weights cannot be used.
+        LesionEdgeError: the data, the weights or a layer's name cannot be used.
+    """
+    seconds: dict[str, float] = {}
+    with timed(seconds, "split and resize"):
+        data = load_training_data(settings, work, max(settings.config.cached_size, settings.image_size))
+    return fit_robust(settings, data, work, seconds)
+
+
+def fit_robust(
+    settings: TrainConfig[RobustConfig], data: TrainingData, work: Path, seconds: dict[str, float]
+) -> TrainingResult:
+    """Train the robust way on decoded images.
+
+    Args:
+        data: the training split at the cached size, the validation split at the image size.
+        work: keeps what a resumed run needs.
+        seconds: gets how long each step took.
     """
     import keras
 
     keras.utils.set_random_seed(settings.seed)
-    seconds: dict[str, float] = {}
-    with timed(seconds, "split and resize"):
-        dataset, positive_class = load_split(settings)
-        parts = resize_images(dataset, settings, work, train_size=max(CACHED_SIZE, settings.image_size))
-    left_out = name_left_out(dataset, parts)
-    names = dataset.class_names
-    positive = names.index(positive_class)
-    labels = {name: np.array([sample.label for sample in part.samples]) for name, part in parts.items()}
-    weights = sampling_weights(parts["train"].samples)
-    size = settings.image_size if TRAIN_SIZE_RATIO == 1 else _whole_strides(TRAIN_SIZE_RATIO * settings.image_size)
-    source = AugmentedDataset(parts["train"].pixels, labels["train"], weights, size, SAMPLES_PER_EPOCH)
-    watched = Examples(shrink(parts["validation"].pixels, size), labels["validation"])
-
-    model = build_learning_model(settings, len(names), parts["train"])
+    config = settings.config
+    weights = draw_probabilities(data, config)
+    train, validation = training_examples(settings, data, weights)
+    model = build_learning_model(settings, data)
     progress = Checkpoint.load(work / "progress.npz")
     if not progress.stage:
-        say(f"fine-tuning takes about {estimate_minutes(model, source, watched, settings.epochs):.0f} minutes")
+        minutes = estimate_minutes(model, train, len(validation.labels), config)
+        say(f"fine-tuning takes about {minutes:.0f} minutes")
     with timed(seconds, "frozen stage"):
         freeze_base(model)
-        pooled = compute_head_features(model, source, watched, settings, parts, work)
-        head = compile_model(submodel_after(model, after="avg_pool"), (HEAD_RATE, HEAD_RATE), 1)
-        stage = Stage(
-            "frozen", head, pooled["train"], pooled["validation"], HEAD_EPOCHS, BATCH_SIZE, positive=positive
-        )
-        fit_stage(stage, progress, settings.seed)
-
+        features = compute_head_features(model, train, validation, settings.seed, data, work)
+        fit_stage(head_stage(model, features, data, config), progress, settings.seed)
     with timed(seconds, "fine-tuned stage"):
-        unfreeze_final_layers(model, FIRST_LAYER)
-        compile_model(model, LEARNING_RATES, settings.epochs * -(-source.count // BATCH_SIZE))
-        name = f"fine-tuned at {size}"
-        stage = Stage(
-            name,
-            model,
-            source,
-            watched,
-            settings.epochs,
-            BATCH_SIZE,
-            averaged=True,
-            positive=positive,
-            best_by="val_auc",
-        )
-        fit_stage(stage, progress, settings.seed)
+        fit_stage(fine_tuning_stage(model, train, validation, data, config), progress, settings.seed)
 
     with timed(seconds, "judging"):
-        # The same weights in float32 and at one size: what the exporter takes.
-        finished = build_model(settings.image_size, len(names), "none", HIDDEN_UNITS)
-        unfold_norms(model, finished)
-        correct_class_prior(finished, labels["train"], weights)
-        features, probabilities = pool_and_predict(finished, parts["validation"].pixels)
+        finished = finish_model(model, settings, data, weights)
+        validation_pixels = data.splits["validation"].pixels
+        pooled, probabilities = pool_and_predict(finished, validation_pixels, config.outlier_score.layer)
     with timed(seconds, "outliers"):
-        outliers = fit_outlier_score(finished, parts["train"].pixels, features, settings.image_size, settings.seed)
-    judged = {"validation": probabilities}
-    return TrainingResult(
-        finished, names, positive_class, dataset.root, parts, judged, progress.history, left_out, seconds, outliers
+        outlier_score = fit_outlier_score(
+            finished,
+            data.splits["train"].pixels,
+            pooled,
+            settings.image_size,
+            config.outlier_score,
+            config.augmentation,
+            settings.seed,
+        )
+    return TrainingResult(finished, data, {"validation": probabilities}, progress.history, seconds, outlier_score)
+
+
+def draw_probabilities(data: TrainingData, config: RobustConfig) -> NDArray[np.float64]:
+    """How likely each training image is drawn, (N,); they sum to 1."""
+    samples = data.splits["train"].samples
+    if not config.balanced:
+        return np.full(len(samples), 1 / len(samples))
+    return sampling_weights(samples, config.source_exponent)
+
+
+def training_examples(
+    settings: TrainConfig[RobustConfig], data: TrainingData, weights: NDArray[np.float64]
+) -> tuple[AugmentedDataset, Examples]:
+    """Balanced views of the training split, and the validation split at their size."""
+    config = settings.config
+    size = settings.image_size
+    if config.train_size_ratio != 1:
+        size = _whole_strides(config.train_size_ratio * settings.image_size)
+    train = AugmentedDataset(
+        data.splits["train"].pixels,
+        data.labels("train"),
+        weights,
+        size,
+        config.samples_per_epoch,
+        config.augmentation,
+    )
+    return train, Examples(shrink(data.splits["validation"].pixels, size), data.labels("validation"))
+
+
+def head_stage(model: Any, features: dict[str, Examples], data: TrainingData, config: RobustConfig) -> Stage:
+    """The stage in which the head learns alone, on the frozen base's features."""
+    head = compile_model(
+        submodel_after(model, after="avg_pool"), (config.head_learning_rate, config.head_learning_rate), 1, config
+    )
+    positive = data.class_names.index(data.positive_class)
+    return Stage(
+        "frozen",
+        head,
+        features["train"],
+        features["validation"],
+        config.head_epochs,
+        config.batch_size,
+        positive=positive,
     )
 
 
-def build_learning_model(settings: TrainConfig, classes: int, train: ImageCache) -> Any:
+def fine_tuning_stage(
+    model: Any, train: AugmentedDataset, validation: Examples, data: TrainingData, config: RobustConfig
+) -> Stage:
+    """The stage in which most of the base learns."""
+    unfreeze_final_layers(model, config.first_trainable_layer)
+    steps = config.epochs * -(-train.count // config.batch_size)
+    compile_model(model, (config.learning_rate, config.final_learning_rate), steps, config)
+    return Stage(
+        f"fine-tuned at {train.size}",
+        model,
+        train,
+        validation,
+        config.epochs,
+        config.batch_size,
+        averaged=True,
+        positive=data.class_names.index(data.positive_class),
+        best_by="val_auc",
+    )
+
+
+def finish_model(
+    model: Any, settings: TrainConfig[RobustConfig], data: TrainingData, weights: NDArray[np.float64]
+) -> Any:
+    """The same weights in float32 and at one size, which the exporter takes, with the data's class prior."""
+    config = settings.config
+    finished = build_model(settings.image_size, len(data.class_names), "none", config.hidden_units)
+    if config.fold_batchnorm:
+        unfold_norms(model, finished)
+    else:
+        finished.set_weights(model.get_weights())
+    correct_class_prior(finished, data.labels("train"), weights)
+    return finished
+
+
+def build_learning_model(settings: TrainConfig[RobustConfig], data: TrainingData) -> Any:
     """Build the network for any image size, with mixed precision where the machine is faster with it."""
     import keras
 
+    config = settings.config
     before = keras.config.dtype_policy()
     fast = bool(keras.distribution.list_devices("gpu")) or cpu.has_bfloat16()
     keras.config.set_dtype_policy("mixed_bfloat16" if fast else "float32")
     try:
-        model = build_model(None, classes, settings.weights, HIDDEN_UNITS)
+        model = build_model(None, len(data.class_names), settings.weights, config.hidden_units)
     finally:
         keras.config.set_dtype_policy(before)
+    require_layers(
+        model, [name for name in (config.first_trainable_layer, config.outlier_score.layer) if name != "none"]
+    )
     if settings.weights == "none":
-        init_batchnorm_statistics(model, train.pixels[:SETTLING_IMAGES])
-    return fold_norms(model)
+        images = data.splits["train"].pixels[: config.batchnorm_images]
+        init_batchnorm_statistics(model, images, config.random_branch_scale)
+    return fold_norms(model) if config.fold_batchnorm else model
 
 
 def compute_head_features(
-    model: Any,
-    source: AugmentedDataset,
-    watched: Examples,
-    settings: TrainConfig,
-    parts: dict[str, ImageCache],
-    work: Path,
+    model: Any, train: AugmentedDataset, validation: Examples, seed: int, data: TrainingData, work: Path
 ) -> dict[str, Examples]:
     """Run the frozen base once over one epoch's views, for the head to learn from alone.
 
@@ -162,27 +264,29 @@ def compute_head_features(
     arXiv:2202.10054).
     """
     extractor = feature_extractor(model, ["avg_pool"])
-    key = data_digest(list(parts.values()))[:12]
+    key = data_digest(list(data.splits.values()))[:12]
     features = {}
-    for name, examples in (
-        ("train", source.draw(np.random.default_rng(settings.seed))),
-        ("validation", watched),
-    ):
+    for name, examples in (("train", train.draw(np.random.default_rng(seed))), ("validation", validation)):
         (pooled,) = cached_features(extractor, examples.inputs, [f"{name}-pooled"], work, key)
         features[name] = Examples(pooled, examples.labels)
     return features
 
 
-def compile_model(model: Any, rates: tuple[float, float], steps: int) -> Any:
-    """AdamW from one learning rate down to another with a running average of the weights."""
+def compile_model(model: Any, rates: tuple[float, float], steps: int, config: RobustConfig) -> Any:
+    """AdamW from one learning rate down to another with a running average of the weights.
+
+    Args:
+        rates: the highest learning rate and that at the end.
+        steps: of the whole stage.
+    """
     import keras
 
-    warm_up = int(WARM_UP * steps)
+    warm_up = int(config.warmup_fraction * steps)
     rate = keras.optimizers.schedules.CosineDecay(
         rates[0] / 10, steps - warm_up, alpha=rates[1] / rates[0], warmup_target=rates[0], warmup_steps=warm_up
     )
-    momentum = 1 - 1 / max(1, EMA_FRACTION * steps)
-    optimizer = keras.optimizers.AdamW(rate, weight_decay=WEIGHT_DECAY, use_ema=True, ema_momentum=momentum)
+    momentum = 1 - 1 / max(1, config.ema_fraction * steps)
+    optimizer = keras.optimizers.AdamW(rate, weight_decay=config.weight_decay, use_ema=True, ema_momentum=momentum)
     model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
     return model
 
@@ -202,14 +306,14 @@ def correct_class_prior(model: Any, labels: NDArray[np.int64], weights: NDArray[
     logits.set_weights([kernel, bias + np.log(common / np.bincount(labels, weights))])
 
 
-def estimate_minutes(model: Any, source: AugmentedDataset, watched: Examples, epochs: int) -> float:
-    """Time one forward pass, and take the rest from it."""
-    batch = np.zeros((BATCH_SIZE, source.size, source.size, 3), np.float32)
+def estimate_minutes(model: Any, train: AugmentedDataset, validation_images: int, config: RobustConfig) -> float:
+    """Time of the fine-tuned stage, from that of one forward pass."""
+    batch = np.zeros((config.batch_size, train.size, train.size, 3), np.float32)
     model.predict_on_batch(batch)
     start = time.perf_counter()
     model.predict_on_batch(batch)
-    forward = (time.perf_counter() - start) / BATCH_SIZE
-    return epochs * (STEP_COST * source.count + len(watched.labels)) * forward / 60
+    forward = (time.perf_counter() - start) / config.batch_size
+    return config.epochs * (STEP_COST * train.count + validation_images) * forward / 60
 
 
 def _whole_strides(size: float) -> int:

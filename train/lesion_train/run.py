@@ -10,21 +10,24 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import lesion_edge
 from lesion_edge import atomic, preprocess
 from lesion_edge.errors import LesionEdgeError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from lesion_train.image_cache import ImageCache
+    from lesion_train.recipe import TrainingData
 
 SCHEMA_VERSION = 1
 FILE_NAME = "run.json"
 MODEL_NAME = "model.keras"
 PACKAGES = ("tensorflow", "keras", "numpy", "pillow")
+
+Config = TypeVar("Config")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,25 +49,30 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class TrainConfig:
+class TrainConfig(Generic[Config]):
     """What a run was asked for; a run is resumed only with the same."""
 
     data: str
     """Absolute path of the folder or CSV."""
     recipe: str
+    """`paper` or `robust`."""
     weights: str
-    """`imagenet`, `none` or a file."""
+    """Start of the base: `imagenet`, `none` or a file."""
     image_size: int
     """Pixels."""
     resize: preprocess.Resize
-    epochs: int
-    """Per stage."""
     validation_split: float
     """Fraction held out, 0 to 1."""
     seed: int
+    """Of split, first weights, draws and augmentation."""
     positive_class: str | None
     """As asked for; None leaves the choice to `choose_positive`."""
     data_license: str | None
+    """Of the images, for the model card."""
+    config: Config
+    """The recipe's hyperparameters: `PaperConfig` or `RobustConfig`."""
+    images: str | None = None
+    """Absolute path of the folder of the images that a table names; None: the table's own."""
 
 
 @dataclass(frozen=True)
@@ -102,55 +110,59 @@ class Run:
             raise LesionEdgeError(f"Keras {keras.__version__} cannot load {path}: {reason}") from None
 
 
-def data_digest(parts: Sequence[ImageCache]) -> str:
-    """SHA-256 over the digests and labels of all images, part by part."""
+def data_digest(splits: Sequence[ImageCache]) -> str:
+    """SHA-256 over the digests and labels of all images, split by split."""
     lines = (
-        f"{part} {digest} {sample.label}\n"
-        for part, decoded in enumerate(parts)
-        for sample, digest in zip(decoded.samples, decoded.digests, strict=True)
+        f"{index} {digest} {sample.label}\n"
+        for index, split in enumerate(splits)
+        for sample, digest in zip(split.samples, split.digests, strict=True)
     )
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Hyperparameters of `record["config"]` under dotted names, as `--set` takes them."""
+    flat: dict[str, Any] = {}
+    for name, value in config.items():
+        flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat
+
+
 def run_metadata(
-    settings: TrainConfig,
-    root: Path,
-    class_names: Sequence[str],
-    positive_class: str,
-    parts: dict[str, ImageCache],
-    left_out: list[str],
-    metrics: dict[str, Any],
-    seconds: dict[str, float],
+    settings: TrainConfig[Any], data: TrainingData, metrics: dict[str, Any], seconds: dict[str, float]
 ) -> dict[str, Any]:
     """Collect what `run.json` holds, but for the model's digest."""
-    digest = data_digest(list(parts.values()))
+    digest = data_digest(list(data.splits.values()))
+    request = asdict(settings)
+    config = request.pop("config")
     now = datetime.now(UTC)
     return {
         "schema_version": SCHEMA_VERSION,
         "id": f"{settings.recipe}-{now:%Y%m%d-%H%M%S}-{digest[:8]}",
         "created": now.isoformat(timespec="seconds"),
-        "settings": asdict(settings),
-        "class_names": list(class_names),
-        "positive_class": positive_class,
+        "settings": request,
+        "config": config,
+        "class_names": list(data.class_names),
+        "positive_class": data.positive_class,
         "image_size": settings.image_size,
         "resize": settings.resize,
         "preprocessing_version": preprocess.VERSION,
-        "data": {"root": str(root.resolve()), "digest": digest, "license": settings.data_license},
+        "data": {"root": str(data.root.resolve()), "digest": digest, "license": settings.data_license},
         "split": {
             name: [
                 {
                     "file": sample.file,
-                    "label": class_names[sample.label],
+                    "label": data.class_names[sample.label],
                     "group": sample.group,
                     "source": sample.source,
                     "diagnosis": sample.diagnosis,
                     "sha256": sha256,
                 }
-                for sample, sha256 in zip(part.samples, part.digests, strict=True)
+                for sample, sha256 in zip(split.samples, split.digests, strict=True)
             ]
-            for name, part in parts.items()
+            for name, split in data.splits.items()
         },
-        "left_out": left_out,
+        "left_out": data.skipped,
         "metrics": metrics,
         "seconds": {name: round(value, 1) for name, value in seconds.items()},
         "versions": {

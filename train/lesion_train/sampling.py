@@ -15,11 +15,14 @@ if TYPE_CHECKING:
     from lesion_train.run import Sample
 
 
-def sampling_weights(samples: Sequence[Sample]) -> NDArray[np.float64]:
+def sampling_weights(samples: Sequence[Sample], source_exponent: float) -> NDArray[np.float64]:
     """Probability of each sample to be drawn; they sum to 1.
 
-    A collection's share goes with the square root of its lesions, so that a small one from another camera counts.
-    In each, every class is drawn equally often, and in a class every lesion, however many images show it.
+    In each source, every class is drawn equally often, and in a class every lesion, however many images show it.
+
+    Args:
+        source_exponent: a source's share goes with its number of lesions to this power: below 1, a small one from
+            another camera counts for more than its size.
     """
     collections = assign_source(samples)
     lesions: dict[str, dict[int, dict[str, list[int]]]] = defaultdict(
@@ -29,7 +32,7 @@ def sampling_weights(samples: Sequence[Sample]) -> NDArray[np.float64]:
         lesions[collection][sample.label][_lesion(sample, index)].append(index)
     weights = np.zeros(len(samples))
     for classes in lesions.values():
-        share = sum(map(len, classes.values())) ** 0.5 / len(classes)
+        share = sum(map(len, classes.values())) ** source_exponent / len(classes)
         for groups in classes.values():
             for members in groups.values():
                 weights[members] = share / len(groups) / len(members)

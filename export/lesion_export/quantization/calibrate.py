@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lesion_edge.console import progress_bar
-from lesion_edge.cpu import available_cpus
-from lesion_edge.session import open_session
+from lesion_export.onnx_graph import iterate_tensors
 
 if TYPE_CHECKING:
+    import onnx
     from numpy.typing import NDArray
 
     from lesion_train.run import Sample
@@ -43,39 +41,26 @@ def choose_examples(examples: list[Sample], count: int, seed: int) -> list[Sampl
     return [examples[index] for index in sorted(np.concatenate(chosen))]
 
 
-def collect_histograms(graph: Any, pixels: NDArray[np.uint8], leave_out: set[str]) -> dict[str, Histogram]:
-    """Run the float graph over images and count the values of every activation.
+def collect_histograms(
+    model: onnx.ModelProto, pixels: NDArray[np.uint8], leave_out: set[str]
+) -> dict[str, Histogram]:
+    """Run the float model over images and count the values of every activation.
 
     Args:
-        graph: `onnx.ModelProto`.
         pixels: uint8 (N, S, S, 3), RGB.
         leave_out: outputs of nodes that stay float.
     """
-    import onnx
-
-    probe = copy.deepcopy(graph)
-    names = [node.output[0] for node in graph.graph.node if node.output[0] not in leave_out]
-    outputs = {output.name for output in graph.graph.output}
-    probe.graph.output.extend(
-        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
-        for name in names
-        if name not in outputs
-    )
-    session = open_session(probe.SerializeToString(), threads=available_cpus())
-    batches = [pixels[start : start + BATCH] for start in range(0, len(pixels), BATCH)]
+    names = [node.output[0] for node in model.graph.node if node.output[0] not in leave_out]
     low, high = dict.fromkeys(names, np.inf), dict.fromkeys(names, -np.inf)
     counts = {name: np.zeros(BINS, np.int64) for name in names}
-    with progress_bar("calibration", 2 * len(batches)) as advance:
-        for batch in batches:
-            for name, values in zip(names, session.run(names, {"image": batch}), strict=True):
-                low[name], high[name] = min(low[name], values.min()), max(high[name], values.max())
-            advance(1)
-        for batch in batches:
-            for name, values in zip(names, session.run(names, {"image": batch}), strict=True):
-                width = (high[name] - low[name]) / BINS or 1.0
-                index = np.minimum(((values.ravel() - low[name]) / width).astype(np.int32), BINS - 1)
-                counts[name] += np.bincount(index, minlength=BINS)
-            advance(1)
+    for activations in iterate_tensors(model, pixels, names, "activation ranges", BATCH):
+        for name, values in zip(names, activations, strict=True):
+            low[name], high[name] = min(low[name], values.min()), max(high[name], values.max())
+    for activations in iterate_tensors(model, pixels, names, "activation counts", BATCH):
+        for name, values in zip(names, activations, strict=True):
+            width = (high[name] - low[name]) / BINS or 1.0
+            index = np.minimum(((values.ravel() - low[name]) / width).astype(np.int32), BINS - 1)
+            counts[name] += np.bincount(index, minlength=BINS)
     return {name: Histogram(float(low[name]), float(high[name]), counts[name]) for name in names}
 
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,12 +14,13 @@ from lesion_edge import __version__, atomic
 from lesion_edge.console import say
 from lesion_export.quantization.calibrate import Histogram, collect_histograms
 from lesion_export.quantization.equalize import equalize
-from lesion_export.quantization.gptq import RoundedGraph, round_weights
+from lesion_export.quantization.gptq import RoundedModel, round_weights
 from lesion_export.quantization.qdq import stays_float
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import onnx
     from numpy.typing import NDArray
 
 FILE_NAME = "int8-cache.npz"
@@ -29,29 +30,29 @@ STATISTICS_IMAGES = 96
 
 @dataclass(frozen=True)
 class CalibrationCache:
-    """A float graph with even channels and rounded weights, and the values of its activations."""
+    """A float model with even channels and rounded weights, and the values of its activations."""
 
-    rounded: RoundedGraph
+    rounded: RoundedModel
     histograms: dict[str, Histogram]
 
 
-def prepare(graph: Any, pixels: NDArray[np.uint8], seed: int, cache: Path) -> CalibrationCache:
+def prepare(model: onnx.ModelProto, pixels: NDArray[np.uint8], seed: int, cache: Path) -> CalibrationCache:
     """Even out channels, round weights and count activations, or read all this from an earlier export.
 
     Args:
-        graph: float `onnx.ModelProto` of `lesion_export.convert`.
+        model: float, of `lesion_export.convert`.
         pixels: uint8 (N, S, S, 3) RGB, training images.
         cache: folder that keeps the result; one that cannot be written to only costs time.
     """
-    key = _key(graph, pixels, seed)
+    key = _key(model, pixels, seed)
     path = cache / FILE_NAME
     if prepared := _load(path, key):
         say(f"channel ranges, rounded weights and activation ranges from {path}")
         return prepared
     statistics = pixels[:STATISTICS_IMAGES]
-    rounded = round_weights(equalize(graph, statistics), statistics, seed)
-    leave_out = {node.output[0] for node in graph.graph.node if stays_float(node)} - {_network_input(graph)}
-    prepared = CalibrationCache(rounded, collect_histograms(rounded.graph, pixels, leave_out))
+    rounded = round_weights(equalize(model, statistics), statistics, seed)
+    leave_out = {node.output[0] for node in model.graph.node if stays_float(node)} - {_network_input(model.graph)}
+    prepared = CalibrationCache(rounded, collect_histograms(rounded.model, pixels, leave_out))
     try:
         _save(path, key, prepared)
     except OSError as error:
@@ -59,13 +60,13 @@ def prepare(graph: Any, pixels: NDArray[np.uint8], seed: int, cache: Path) -> Ca
     return prepared
 
 
-def _network_input(graph: Any) -> str:
+def _network_input(graph: onnx.GraphProto) -> str:
     """The tensor that the first convolution takes; it is quantized although what makes it stays float."""
-    return str(next(node for node in graph.graph.node if node.op_type == "Conv").input[0])
+    return str(next(node for node in graph.node if node.op_type == "Conv").input[0])
 
 
-def _key(graph: Any, pixels: NDArray[np.uint8], seed: int) -> str:
-    digest = hashlib.sha256(graph.SerializeToString(deterministic=True))
+def _key(model: onnx.ModelProto, pixels: NDArray[np.uint8], seed: int) -> str:
+    digest = hashlib.sha256(model.SerializeToString(deterministic=True))
     digest.update(pixels.tobytes())
     digest.update(json.dumps([seed, __version__, *map(version, ("numpy", "onnx", "onnxruntime"))]).encode())
     return digest.hexdigest()
@@ -77,7 +78,7 @@ def _save(path: Path, key: str, prepared: CalibrationCache) -> None:
         np.savez(
             stream,
             key=key,
-            graph=np.frombuffer(prepared.rounded.graph.SerializeToString(), np.uint8),
+            model=np.frombuffer(prepared.rounded.model.SerializeToString(), np.uint8),
             weights=list(scales),
             scales=np.concatenate(list(scales.values())),
             sizes=[len(scale) for scale in scales.values()],
@@ -91,19 +92,19 @@ def _load(path: Path, key: str) -> CalibrationCache | None:
     import onnx
 
     try:
-        with np.load(path) as kept:
-            if str(kept["key"]) != key:
+        with np.load(path) as saved:
+            if str(saved["key"]) != key:
                 return None
-            scales = np.split(kept["scales"], np.cumsum(kept["sizes"])[:-1])
+            scales = np.split(saved["scales"], np.cumsum(saved["sizes"])[:-1])
             return CalibrationCache(
-                RoundedGraph(
-                    onnx.load_from_string(kept["graph"].tobytes()),
-                    dict(zip(kept["weights"].tolist(), scales, strict=True)),
+                RoundedModel(
+                    onnx.load_from_string(saved["model"].tobytes()),
+                    dict(zip(saved["weights"].tolist(), scales, strict=True)),
                 ),
                 {
                     name: Histogram(float(low), float(high), counts)
                     for name, (low, high), counts in zip(
-                        kept["activations"].tolist(), kept["bounds"], kept["counts"], strict=True
+                        saved["activations"].tolist(), saved["bounds"], saved["counts"], strict=True
                     )
                 },
             )

@@ -9,47 +9,48 @@ of SmoothQuant, Xiao et al. 2022, arXiv:2211.10438). It costs nothing on the dev
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lesion_edge.console import progress_bar
-from lesion_edge.cpu import available_cpus
-from lesion_edge.session import open_session
-from lesion_export import outlier_graph
-from lesion_export.convert import FEATURES
+from lesion_export.onnx_graph import (
+    CAM_HIDDEN_KERNEL,
+    FEATURES,
+    HIDDEN_KERNEL,
+    OUTLIER_CHANNELS,
+    OUTLIER_POOL,
+    constants,
+    iterate_tensors,
+    set_constants,
+)
 
 if TYPE_CHECKING:
+    import onnx
     from numpy.typing import NDArray
 
-BATCH = 8
 PER_CHANNEL = ("Relu", "MaxPool", "Add")
 """Operators whose inputs and outputs share their channels' scales."""
 
 
-def equalize(graph: Any, pixels: NDArray[np.uint8]) -> Any:
+def equalize(model: onnx.ModelProto, pixels: NDArray[np.uint8]) -> onnx.ModelProto:
     """Rescale channels between convolutions.
 
     Args:
-        graph: `onnx.ModelProto` of `lesion_export.convert`; it is not changed.
+        model: of `lesion_export.convert`; it is not changed.
         pixels: uint8 (N, S, S, 3) RGB, training images.
 
     Returns:
-        `onnx.ModelProto` with the same outputs up to float rounding.
+        A model with the same outputs up to float rounding.
     """
-    from onnx import numpy_helper
-
-    equalized = copy.deepcopy(graph)
-    tensors = {tensor.name: tensor for tensor in equalized.graph.initializer}
-    kernels = {name: numpy_helper.to_array(tensor).copy() for name, tensor in tensors.items()}
-    scored = {node.input[0] for node in graph.graph.node if node.name == outlier_graph.POOL}
-    groups = _shared_scales(graph.graph)
-    largest = _largest_per_channel(graph, [name for group in groups for name in group], pixels)
+    kernels = {name: value.copy() for name, value in constants(model.graph).items()}
+    scored = {node.input[0] for node in model.graph.node if node.name == OUTLIER_POOL}
+    groups = _shared_scales(model.graph)
+    largest = _largest_per_channel(model, [name for group in groups for name in group], pixels)
     for group in groups:
-        writers = [node for node in graph.graph.node if node.op_type == "Conv" and node.output[0] in group]
-        readers = [node for node in graph.graph.node if node.op_type == "Conv" and node.input[0] in group]
+        writers = [node for node in model.graph.node if node.op_type == "Conv" and node.output[0] in group]
+        readers = [node for node in model.graph.node if node.op_type == "Conv" and node.input[0] in group]
         # The last feature map is read by the first dense layer instead, and by the class-activation map.
-        dense = ["hidden_kernel", "cam_hidden_kernel"] if FEATURES in group else []
+        dense = [HIDDEN_KERNEL, CAM_HIDDEN_KERNEL] if FEATURES in group else []
         values = np.max([largest[name] for name in group], axis=0)
         weights = np.max(
             [np.abs(kernels[node.input[1]]).max(axis=(0, 2, 3)) for node in readers]
@@ -68,13 +69,13 @@ def equalize(graph: Any, pixels: NDArray[np.uint8]) -> Any:
         for name in dense:
             kernels[name] *= scale[:, None]
         if group & scored:
-            kernels[outlier_graph.CHANNELS] *= scale
-    for name, tensor in tensors.items():
-        tensor.CopyFrom(numpy_helper.from_array(kernels[name], name))
+            kernels[OUTLIER_CHANNELS] *= scale
+    equalized = copy.deepcopy(model)
+    set_constants(equalized.graph, kernels)
     return equalized
 
 
-def _shared_scales(graph: Any) -> list[set[str]]:
+def _shared_scales(graph: onnx.GraphProto) -> list[set[str]]:
     """Groups of activations whose channels must be scaled alike, each written by convolutions."""
     groups: list[set[str]] = [{node.output[0]} for node in graph.node if node.op_type == "Conv"]
     for node in graph.node:
@@ -87,21 +88,12 @@ def _shared_scales(graph: Any) -> list[set[str]]:
 
 
 def _largest_per_channel(
-    graph: Any, names: list[str], pixels: NDArray[np.uint8]
+    model: onnx.ModelProto, names: list[str], pixels: NDArray[np.uint8]
 ) -> dict[str, NDArray[np.float32]]:
     """Largest absolute value (C,) of each channel of the activations, over all images and places."""
-    import onnx
-
-    probe = copy.deepcopy(graph)
-    probe.graph.output.extend(
-        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names
-    )
-    session = open_session(probe.SerializeToString(), threads=available_cpus())
-    largest: dict[str, Any] = dict.fromkeys(names, 0.0)
-    with progress_bar("channel ranges", len(pixels)) as advance:
-        for start in range(0, len(pixels), BATCH):
-            batch = pixels[start : start + BATCH]
-            for name, values in zip(names, session.run(names, {"image": batch}), strict=True):
-                largest[name] = np.maximum(largest[name], np.abs(values).max(axis=(0, 2, 3)))
-            advance(len(batch))
+    largest: dict[str, NDArray[np.float32]] = {}
+    for activations in iterate_tensors(model, pixels, names, "channel ranges"):
+        for name, values in zip(names, activations, strict=True):
+            channels = np.abs(values).max(axis=(0, 2, 3))
+            largest[name] = np.maximum(largest.get(name, channels), channels)
     return largest

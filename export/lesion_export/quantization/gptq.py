@@ -14,14 +14,13 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from lesion_edge.console import progress_bar
-from lesion_edge.cpu import available_cpus
-from lesion_edge.session import open_session
+from lesion_export.onnx_graph import constants, iterate_tensors, set_constants
 from lesion_export.quantization.qdq import MAX_WEIGHT, stays_float
 
 if TYPE_CHECKING:
+    import onnx
     from numpy.typing import NDArray
 
-BATCH = 8
 PLACES_PER_IMAGE = 64
 """Output places of a convolution that are looked at in one image, drawn at random."""
 DAMPING = 0.01
@@ -29,43 +28,40 @@ BLOCK = 128
 
 
 @dataclass(frozen=True)
-class RoundedGraph:
-    """A float graph whose weights lie on the int8 grid already."""
+class RoundedModel:
+    """A float model whose weights lie on the int8 grid already."""
 
-    graph: Any
-    """`onnx.ModelProto`."""
+    model: onnx.ModelProto
     scales: dict[str, NDArray[np.float32]]
     """Weight tensor to the step of its grid, one per output channel."""
 
 
-def round_weights(graph: Any, pixels: NDArray[np.uint8], seed: int) -> RoundedGraph:
+def round_weights(model: onnx.ModelProto, pixels: NDArray[np.uint8], seed: int) -> RoundedModel:
     """Round the weights of every layer that becomes int8.
 
     Args:
-        graph: `onnx.ModelProto` of `lesion_export.convert`; it is not changed.
+        model: of `lesion_export.convert`; it is not changed.
         pixels: uint8 (N, S, S, 3) RGB, training images.
         seed: decides the places that are looked at.
     """
-    from onnx import numpy_helper
-
-    layers = [node for node in graph.graph.node if node.op_type in ("Conv", "Gemm") and not stays_float(node)]
-    products = _input_products(graph, layers, pixels, np.random.default_rng(seed))
-    rounded = copy.deepcopy(graph)
-    tensors = {tensor.name: tensor for tensor in rounded.graph.initializer}
-    scales = {}
+    layers = [node for node in model.graph.node if node.op_type in ("Conv", "Gemm") and not stays_float(node)]
+    products = _input_products(model, layers, pixels, np.random.default_rng(seed))
+    kernels = constants(model.graph)
+    rounded, scales = {}, {}
     with progress_bar("rounding weights", len(layers)) as advance:
         for layer in layers:
-            tensor = tensors[layer.input[1]]
-            kernel = numpy_helper.to_array(tensor)
+            name = layer.input[1]
+            kernel = kernels[name]
             # One row per output channel: (O, C, kh, kw) of a convolution, (C, O) of a dense layer.
             rows = kernel.reshape(len(kernel), -1) if kernel.ndim == 4 else kernel.T
             scale = np.maximum(np.abs(rows).max(axis=1) / MAX_WEIGHT, np.float32(1e-12))
             result = _round_rows(rows, scale, products.pop(layer.name))
             result = result.reshape(kernel.shape) if kernel.ndim == 4 else result.T
-            tensor.CopyFrom(numpy_helper.from_array(result.astype(np.float32), tensor.name))
-            scales[tensor.name] = scale.astype(np.float32)
+            rounded[name], scales[name] = result.astype(np.float32), scale.astype(np.float32)
             advance(1)
-    return RoundedGraph(rounded, scales)
+    result_model = copy.deepcopy(model)
+    set_constants(result_model.graph, rounded)
+    return RoundedModel(result_model, scales)
 
 
 def _round_rows(rows: NDArray[Any], scale: NDArray[Any], products: NDArray[Any]) -> NDArray[Any]:
@@ -78,17 +74,17 @@ def _round_rows(rows: NDArray[Any], scale: NDArray[Any], products: NDArray[Any])
     )
     # The upper factor U of the inverse, U'U, from the Cholesky factor of the matrix turned round.
     factor = _inverse_upper(np.linalg.cholesky(damped[::-1, ::-1])[::-1, ::-1])
-    rest, rounded = rows[:, order], np.empty_like(rows)
+    remaining, rounded = rows[:, order], np.empty_like(rows)
     for start in range(0, size, BLOCK):
         end = min(start + BLOCK, size)
         errors = np.zeros((len(rows), end - start), rows.dtype)
         for column in range(start, end):
-            steps = np.clip(np.round(rest[:, column] / scale), -MAX_WEIGHT, MAX_WEIGHT)
+            steps = np.clip(np.round(remaining[:, column] / scale), -MAX_WEIGHT, MAX_WEIGHT)
             rounded[:, order[column]] = steps * scale
-            error = (rest[:, column] - steps * scale) / factor[column, column]
-            rest[:, column:end] -= error[:, None] * factor[column, column:end]
+            error = (remaining[:, column] - steps * scale) / factor[column, column]
+            remaining[:, column:end] -= error[:, None] * factor[column, column:end]
             errors[:, column - start] = error
-        rest[:, end:] -= errors @ factor[start:end, end:]
+        remaining[:, end:] -= errors @ factor[start:end, end:]
     return rounded
 
 
@@ -106,30 +102,20 @@ def _inverse_upper(matrix: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _input_products(
-    graph: Any, layers: list[Any], pixels: NDArray[np.uint8], rng: np.random.Generator
+    model: onnx.ModelProto, layers: list[onnx.NodeProto], pixels: NDArray[np.uint8], rng: np.random.Generator
 ) -> dict[str, NDArray[np.float32]]:
     """X'X of what each layer takes, (C·kh·kw, C·kh·kw), over a sample of places in all images."""
-    import onnx
-
     inputs = sorted({layer.input[0] for layer in layers})
-    probe = copy.deepcopy(graph)
-    probe.graph.output.extend(
-        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in inputs
-    )
-    session = open_session(probe.SerializeToString(), threads=available_cpus())
     products: dict[str, NDArray[np.float32]] = {}
-    with progress_bar("weight statistics", len(pixels)) as advance:
-        for start in range(0, len(pixels), BATCH):
-            batch = pixels[start : start + BATCH]
-            values = dict(zip(inputs, session.run(inputs, {"image": batch}), strict=True))
-            for layer in layers:
-                taken = _patches(values[layer.input[0]], layer, rng)
-                products[layer.name] = products.get(layer.name, np.float32(0)) + taken.T @ taken
-            advance(len(batch))
+    for activations in iterate_tensors(model, pixels, inputs, "weight statistics"):
+        values = dict(zip(inputs, activations, strict=True))
+        for layer in layers:
+            rows = _patches(values[layer.input[0]], layer, rng)
+            products[layer.name] = products.get(layer.name, np.float32(0)) + rows.T @ rows
     return products
 
 
-def _patches(values: NDArray[np.float32], layer: Any, rng: np.random.Generator) -> NDArray[np.float32]:
+def _patches(values: NDArray[np.float32], layer: onnx.NodeProto, rng: np.random.Generator) -> NDArray[np.float32]:
     """What a layer multiplies with its weights, one row per place: (P, C·kh·kw)."""
     from onnx import helper
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from lesion_edge.console import say
 from lesion_export.gates import time_ratio
-from lesion_export.onnx_graph import graph_logits
+from lesion_export.onnx_graph import LOGITS_BIAS, constants, run_logits, set_constants
 from lesion_export.quantization import calibrate
 from lesion_export.quantization.calibration_cache import prepare
 from lesion_export.quantization.float_fallback import noisiest_first, residual_blocks
@@ -19,6 +19,7 @@ from lesion_export.run_images import read_pixels
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
+    import onnx
     from numpy.typing import NDArray
 
     from lesion_train.run import Run, Sample
@@ -33,22 +34,21 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Int8:
-    """The int8 graph and how it came about."""
+    """The int8 model and how it came about."""
 
-    graph: Any
-    """`onnx.ModelProto`."""
+    model: onnx.ModelProto
     record: dict[str, Any]
     """Method, images and measured errors, for the manifest."""
 
 
-def make_int8(source: Run, graph: Any, passes: Callable[[Any], bool]) -> Int8:
+def make_int8(source: Run, model: onnx.ModelProto, passes: Callable[[onnx.ModelProto], bool]) -> Int8:
     """Even out channels, round weights, choose the ranges and correct the bias, on training images only.
 
     Where the result does not pass, residual blocks go back to float one by one, the noisiest first, until it does.
 
     Args:
-        graph: float `onnx.ModelProto` of `lesion_export.convert`.
-        passes: says whether an int8 graph keeps the gates.
+        model: float, of `lesion_export.convert`.
+        passes: says whether an int8 model keeps the gates.
     """
     pixels = range_pixels(source)
     known = {example.file for example in _ranged(source)}
@@ -58,26 +58,26 @@ def make_int8(source: Run, graph: Any, passes: Callable[[Any], bool]) -> Int8:
         others if len(others) >= SELECTION_IMAGES else _ranged(source), SELECTION_IMAGES, SEED
     )
     selection = read_pixels(source, selected)
-    prepared = prepare(graph, pixels, SEED, source.folder)
+    prepared = prepare(model, pixels, SEED, source.folder)
     rounded = prepared.rounded
-    wanted = graph_logits(graph, selection, "fp32")
+    wanted = run_logits(model, selection, "fp32")
 
-    def int8(method: str, keep_float: Collection[str] = ()) -> Any:
+    def int8(method: str, keep_float: Collection[str] = ()) -> onnx.ModelProto:
         ranges = calibrate.ranges_by(method, prepared.histograms)
-        return quantize(rounded.graph, ranges, rounded.scales, keep_float)
+        return quantize(rounded.model, ranges, rounded.scales, keep_float)
 
-    errors = {method: graph_logits(int8(method), selection, method) - wanted for method in calibrate.METHODS}
+    errors = {method: run_logits(int8(method), selection, method) - wanted for method in calibrate.METHODS}
     sizes = {method: float(np.abs(error).mean()) for method, error in errors.items()}
     best = min(sizes, key=lambda method: sizes[method])
     say("calibration, mean |Δlogit|: " + ", ".join(f"{method} {size:.4f}" for method, size in sizes.items()))
-    correct_bias(rounded.graph, errors[best].mean(axis=0))
+    correct_bias(rounded.model.graph, errors[best].mean(axis=0))
 
     result = full = int8(best)
     float_blocks: list[int] = []
     cost = None
     if not passes(full):
-        blocks = residual_blocks(rounded.graph)
-        for index in noisiest_first(rounded.graph, full, selection[:RANKING_IMAGES]):
+        blocks = residual_blocks(rounded.model)
+        for index in noisiest_first(rounded.model, full, selection[:RANKING_IMAGES]):
             float_blocks.append(index + 1)
             say(f"int8 misses a gate: residual block {index + 1} of {len(blocks)} stays float")
             result = int8(best, set().union(*(blocks[number - 1] for number in float_blocks)))
@@ -106,10 +106,6 @@ def _ranged(source: Run) -> list[Sample]:
     return calibrate.choose_examples(source.train, RANGE_IMAGES, SEED)
 
 
-def correct_bias(graph: Any, error: NDArray[np.float32]) -> None:
+def correct_bias(graph: onnx.GraphProto, error: NDArray[np.float32]) -> None:
     """Take the mean error (K,) off the logits' bias, in place (Nagel et al. 2019, arXiv:1906.04721)."""
-    from onnx import numpy_helper
-
-    tensor = next(tensor for tensor in graph.graph.initializer if tensor.name == "logits_bias")
-    corrected = numpy_helper.to_array(tensor) - error
-    tensor.CopyFrom(numpy_helper.from_array(corrected.astype(np.float32), tensor.name))
+    set_constants(graph, {LOGITS_BIAS: (constants(graph)[LOGITS_BIAS] - error).astype(np.float32)})

@@ -7,15 +7,16 @@ Weights have 7 bits (`reduce_range`): a CPU with AVX2 but without VNNI adds two 
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lesion_export import outlier_graph
+from lesion_export.onnx_graph import is_of_cam, is_of_outlier_score
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    import onnx
     from numpy.typing import NDArray
 
     from lesion_export.quantization.calibrate import Ranges
@@ -27,33 +28,36 @@ ADD_STEPS = 511
 OPERATORS = ("Conv", "Relu", "MaxPool", "Add", "GlobalAveragePool", "Flatten", "Gemm")
 
 
-def stays_float(node: Any) -> bool:
+def stays_float(node: onnx.NodeProto) -> bool:
     """Whether a node is left as it is: the input's centring, the softmax, the class-activation map, the score."""
-    return node.op_type not in OPERATORS or node.output[0].startswith(("cam", outlier_graph.PREFIX))
+    return node.op_type not in OPERATORS or is_of_cam(node) or is_of_outlier_score(node)
 
 
 def quantize(
-    graph: Any, ranges: Ranges, scales: dict[str, NDArray[np.float32]], keep_float: Collection[str] = ()
-) -> Any:
-    """Quantize a float graph.
+    model: onnx.ModelProto,
+    ranges: Ranges,
+    scales: dict[str, NDArray[np.float32]],
+    keep_float: Collection[str] = (),
+) -> onnx.ModelProto:
+    """Quantize a float model.
 
     The dense layers give int32 products times a scale, without rounding to 256 steps once more.
 
     Args:
-        graph: `onnx.ModelProto` of `lesion_export.convert`.
+        model: of `lesion_export.convert`.
         ranges: of every activation, from `lesion_export.quantization.calibrate`.
         scales: of every weight tensor, one per output channel, from `lesion_export.quantization.gptq`.
         keep_float: names of nodes that stay float besides those of `stays_float`.
 
     Returns:
-        `onnx.ModelProto` with the same inputs and outputs.
+        A model with the same inputs and outputs.
     """
     import onnx
     from onnxruntime.quantization import CalibrationMethod, QuantType
     from onnxruntime.quantization.calibrate import TensorData, TensorsData
     from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
-    dense = {node.input[1] for node in graph.graph.node if node.op_type == "Gemm"}
+    dense = {node.input[1] for node in model.graph.node if node.op_type == "Gemm"}
     overrides = {
         name: [
             {"scale": step, "zero_point": np.int8(0), **({} if index else {"axis": 1 if name in dense else 0})}
@@ -61,31 +65,31 @@ def quantize(
         ]
         for name, steps in scales.items()
     }
-    for name, (scale, zero_point) in activation_scales(graph, ranges).items():
+    for name, (scale, zero_point) in activation_scales(model.graph, ranges).items():
         overrides[name] = [{"scale": np.array(scale), "zero_point": np.array(zero_point)}]
     tensors = {
         name: TensorData(lowest=np.float32(low), highest=np.float32(high)) for name, (low, high) in ranges.items()
     }
     quantizer = QDQQuantizer(
-        onnx.shape_inference.infer_shapes(copy.deepcopy(graph)),
+        onnx.shape_inference.infer_shapes(copy.deepcopy(model)),
         per_channel=True,
         reduce_range=True,
         weight_qType=QuantType.QInt8,
         activation_qType=QuantType.QUInt8,
         tensors_range=TensorsData(CalibrationMethod.MinMax, tensors),
         nodes_to_quantize=[],
-        nodes_to_exclude=[node.name for node in graph.graph.node if stays_float(node) or node.name in keep_float],
+        nodes_to_exclude=[node.name for node in model.graph.node if stays_float(node) or node.name in keep_float],
         op_types_to_quantize=list(OPERATORS),
         extra_options={"OpTypesToExcludeOutputQuantization": ["Gemm"], "TensorQuantOverrides": overrides},
     )
     quantizer.quantize_model()
     quantizer.model.topological_sort()
-    quantized = quantizer.model.model
-    quantized.ir_version = graph.ir_version
+    quantized: onnx.ModelProto = quantizer.model.model
+    quantized.ir_version = model.ir_version
     return quantized
 
 
-def activation_scales(graph: Any, ranges: Ranges) -> dict[str, tuple[np.float32, np.uint8]]:
+def activation_scales(graph: onnx.GraphProto, ranges: Ranges) -> dict[str, tuple[np.float32, np.uint8]]:
     """Scale and zero point of every activation.
 
     ONNX Runtime adds in float on one CPU and in fixed point on another, which rounds a sum half-way between two
@@ -96,9 +100,9 @@ def activation_scales(graph: Any, ranges: Ranges) -> dict[str, tuple[np.float32,
         low, high = min(low, 0.0), max(high, 0.0)
         scale = np.float32((high - low) / 255 or 1.0)
         scales[name] = scale, np.uint8(np.round(-low / scale))
-    rectified = {node.input[0]: node.output[0] for node in graph.graph.node if node.op_type == "Relu"}
+    rectified = {node.input[0]: node.output[0] for node in graph.node if node.op_type == "Relu"}
     # From the last to the first: the sum of one block is added to in the next.
-    for node in reversed(graph.graph.node):
+    for node in reversed(graph.node):
         if node.op_type == "Add":
             whole, _ = scales[rectified.get(node.output[0], node.output[0])]
             for name in node.input:
