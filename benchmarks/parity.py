@@ -95,7 +95,7 @@ def print_table(title: str, outputs: dict[str, Any], truth: Any, names: tuple[st
     print("| | largest Δp | label flips | accuracy | precision | recall | F1 | specificity | ROC AUC | ECE |")
     print("|---|---|---|---|---|---|---|---|---|---|")
     for name, values in outputs.items():
-        figures = metrics.evaluate(truth, values, values.argmax(axis=1), names, positive)
+        figures = metrics.evaluate(truth, values, values.argmax(axis=1), names, positive).as_dict()
         flips = int((values.argmax(axis=1) != reference.argmax(axis=1)).sum())
         keys = ("accuracy", "precision", "recall", "f1", "specificity", "roc_auc", "ece")
         cells = " | ".join("–" if figures[key] is None else f"{figures[key]:.4f}" for key in keys)

@@ -132,10 +132,9 @@ def describe(part: list[Row], score: Any, called: Any) -> str:
         lambda index: metrics.roc_auc(truth[index], score[index]), truth.astype(np.int64), lesions
     )
     cells = [
-        f"{metrics.roc_auc(truth, score):.3f}" + (f" [{bounds[0]:.3f}, {bounds[1]:.3f}]" if bounds else ""),
-        f"{called[truth].mean():.3f}",
-        f"{(~called[~truth]).mean():.3f}",
-        f"{metrics.expected_calibration_error(truth, score):.3f}",
+        metrics.format_metric(metrics.roc_auc(truth, score), bounds),
+        *(metrics.format_metric(value) for value in metrics.sensitivity_specificity(truth, called)),
+        metrics.format_metric(metrics.expected_calibration_error(truth, score)),
     ]
     return " | ".join(cells)
 

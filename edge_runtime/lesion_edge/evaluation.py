@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import os
 from array import array
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lesion_edge import metrics
-from lesion_edge.intervals import Interval, confidence_intervals, roc_auc_interval
+from lesion_edge.intervals import confidence_intervals, roc_auc_interval
+from lesion_edge.metrics import Metrics, evaluate, format_metric
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from numpy.typing import NDArray
 
     from lesion_edge.classifier import Prediction
 
@@ -49,66 +48,59 @@ class Evaluation:
         self._predicted.append(label)
         self._probabilities.extend(prediction.probabilities[name] for name in self.class_names)
 
-    def result(self) -> dict[str, Any]:
-        """Metrics of `lesion_edge.metrics.evaluate`, and `out_of_distribution`: images (K,) without a label.
-
-        `images`, `confusion_matrix` and what follows from it are about the other images.
-        """
+    def metrics(self) -> Metrics:
+        """Metrics of the images with a label; ROC AUC and ECE of all images that have probabilities."""
         labels, predicted = np.array(self._labels, np.int64), np.array(self._predicted, np.int64)
         probabilities = np.array(self._probabilities).reshape(-1, len(self.class_names))
         has_label = predicted != self._no_label
+        names, positive_class = self.class_names, self.positive_class
+        labelled = evaluate(
+            labels[has_label], probabilities[has_label], predicted[has_label], names, positive_class
+        )
+        everything = evaluate(labels, probabilities, np.where(has_label, predicted, 0), names, positive_class)
+        return replace(labelled, roc_auc=everything.roc_auc, ece=everything.ece)
 
-        def figures(selected: NDArray[np.bool_], predicted: NDArray[np.int64]) -> dict[str, Any]:
-            return metrics.evaluate(
-                labels[selected],
-                probabilities[selected],
-                predicted[selected],
-                self.class_names,
-                self.positive_class,
-            )
-
-        everything = figures(np.ones_like(has_label), np.where(has_label, predicted, 0))
-        of_probabilities = {name: everything[name] for name in ("roc_auc", "ece")}
-        refused = np.bincount(labels[~has_label], minlength=len(self.class_names)).tolist()
-        return {**figures(has_label, predicted), **of_probabilities, "out_of_distribution": refused}
+    def refused(self) -> list[int]:
+        """Number of images of each class (K,) that are `out_of_distribution`."""
+        labels, predicted = np.array(self._labels, np.int64), np.array(self._predicted, np.int64)
+        counts = np.bincount(labels[predicted == self._no_label], minlength=len(self.class_names))
+        return [int(count) for count in counts]
 
     def table(self) -> str:
         """Table of the metrics with 95 % confidence intervals, and the confusion matrix."""
-        result = self.result()
-        matrix, refused = result.pop("confusion_matrix"), result.pop("out_of_distribution")
-        intervals: dict[str, Interval | None] = {
-            **confidence_intervals(matrix, self.class_names, self.positive_class, None)
-        }
-        if (auc := result["roc_auc"]) is not None:
+        metrics = self.metrics()
+        intervals = confidence_intervals(metrics.confusion_matrix, self.class_names, self.positive_class)
+        if metrics.roc_auc is not None:
             positives = self._labels.count(self.class_names.index(self.positive_class))
-            intervals["roc_auc"] = roc_auc_interval(auc, positives, len(self._labels) - positives)
-        names = [*self.class_names, *(["out_of_distribution"] if any(refused) else [])]
-        width = max(12, *(len(name) + 2 for name in names))
+            interval = roc_auc_interval(metrics.roc_auc, positives, len(self._labels) - positives)
+            intervals |= {"roc_auc": interval} if interval is not None else {}
+        values = metrics.as_dict()
+        matrix, images = values.pop("confusion_matrix"), values.pop("images")
         lines = [f"against the folder names ({self.positive_class} against the rest), 95 % intervals:"]
-        lines += [
-            f"  {name:<14}{_figure(value)}{_interval(intervals.get(name))}" for name, value in result.items()
-        ]
-        lines.append("  label \\ predicted".ljust(width + 2) + "".join(name.rjust(width) for name in names))
-        for name, row, count in zip(self.class_names, matrix, refused, strict=True):
-            cells = [*row, count][: len(names)]
-            lines.append(f"  {name:<{width}}" + "".join(str(cell).rjust(width) for cell in cells))
-        if any(refused):
-            lines.append(self._about_refused(matrix, refused))
+        lines.append(f"  {'images':<14}{images}")
+        for name, value in values.items():
+            text = "undefined" if value is None else format_metric(value, intervals.get(name))
+            lines.append(f"  {name:<14}{text}")
+        lines += self._matrix_lines(matrix)
         if self.without_label:
             lines.append(f"  not compared: {self.without_label} images whose folder is not called like a class")
         return "\n".join(lines)
 
-    def _about_refused(self, matrix: Sequence[Sequence[int]], refused: Sequence[int]) -> str:
+    def _matrix_lines(self, matrix: Sequence[Sequence[int]]) -> list[str]:
+        refused = self.refused()
+        names = [*self.class_names, *(["out_of_distribution"] if any(refused) else [])]
+        width = max(12, *(len(name) + 2 for name in names))
+        lines = ["  label \\ predicted".ljust(width + 2) + "".join(name.rjust(width) for name in names)]
+        for name, row, count in zip(self.class_names, matrix, refused, strict=True):
+            cells = [*row, count][: len(names)]
+            lines.append(f"  {name:<{width}}" + "".join(str(cell).rjust(width) for cell in cells))
+        if any(refused):
+            lines.append(self._refused_line(matrix, refused))
+        return lines
+
+    def _refused_line(self, matrix: Sequence[Sequence[int]], refused: Sequence[int]) -> str:
         index = self.class_names.index(self.positive_class)
         line = f"  {sum(refused)} out of distribution: in roc_auc and ece, in no other figure"
         if total := sum(matrix[index]) + refused[index]:
-            line += f"; with them as not found, sensitivity is {matrix[index][index] / total:.4f}"
+            line += f"; with them as not found, sensitivity is {format_metric(matrix[index][index] / total)}"
         return line
-
-
-def _figure(value: float | int | None) -> str:
-    return "undefined" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
-
-
-def _interval(interval: tuple[float, float] | None) -> str:
-    return "" if interval is None else f"  {interval[0]:.4f} to {interval[1]:.4f}"

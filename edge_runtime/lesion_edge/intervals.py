@@ -61,55 +61,32 @@ def roc_auc_interval(auc: float, positives: int, negatives: int) -> Interval | N
 
 
 def confidence_intervals(
-    matrix: Sequence[Sequence[int]], class_names: Sequence[str], positive: str, auc: float | None
+    matrix: Sequence[Sequence[int]], class_names: Sequence[str], positive_class: str
 ) -> dict[str, Interval]:
-    """Intervals of what `lesion_edge.metrics.evaluate` gives, by its names; the undefined ones are left out.
+    """Wilson intervals of the metrics that are proportions of images, by their names in `lesion_edge.metrics`.
 
-    Proportions get Wilson's interval, ROC AUC Newcombe's, F1 and macro averages the percentile bootstrap over the
-    confusion matrix (2,000 draws, always the same).
+    F1, macro averages and ECE are no proportions and have none; for ROC AUC see `roc_auc_interval`.
 
     Args:
-        matrix: (K, K) counts, rows labels, columns prediction.
+        matrix: (K, K) counts, rows labels, columns predictions.
         class_names: the K names.
-        positive: the class to detect.
-        auc: 0 to 1, or None.
+        positive_class: the class to detect.
     """
     counts = np.asarray(matrix, np.int64)
-    index = list(class_names).index(positive)
-    successes, actual, called = int(counts[index, index]), int(counts[index].sum()), int(counts[:, index].sum())
-    total = int(counts.sum())
-    others = total - actual
-    found = {
-        "accuracy": wilson(int(counts.trace()), total),
-        "precision": wilson(successes, called),
-        "recall": wilson(successes, actual),
-        "sensitivity": wilson(successes, actual),
-        "specificity": wilson(others - (called - successes), others),
-        "roc_auc": None if auc is None else roc_auc_interval(auc, actual, others),
+    index = list(class_names).index(positive_class)
+    total, positives, predicted_positives = counts.sum(), counts[index].sum(), counts[:, index].sum()
+    true_positives, negatives = counts[index, index], total - positives
+    true_negatives = negatives - (predicted_positives - true_positives)
+    proportions = {
+        "accuracy": (counts.trace(), total),
+        "sensitivity": (true_positives, positives),
+        "specificity": (true_negatives, negatives),
     }
-    if total:
-        drawn = np.random.default_rng(0).multinomial(total, counts.ravel() / total, 2000)
-        averages = _averages(drawn.reshape(-1, *counts.shape), index)
-        wanted = ["f1"] if len(class_names) == 2 else ["precision", "recall", "f1"]
-        for name in wanted:
-            low, high = np.quantile(averages[name], [0.025, 0.975])
-            found[name] = float(low), float(high)
-    return {name: interval for name, interval in found.items() if interval is not None}
-
-
-def _averages(matrices: NDArray[np.int64], positive: int) -> dict[str, NDArray[np.float64]]:
-    """Precision, recall and F1 of (B, K, K) matrices: of the positive class for K = 2, else macro averages."""
-    successes = np.diagonal(matrices, axis1=1, axis2=2)
-    actual, called = matrices.sum(axis=2), matrices.sum(axis=1)
-    averaged = [positive] if matrices.shape[1] == 2 else list(range(matrices.shape[1]))
-    return {
-        name: (part / np.maximum(whole, 1))[:, averaged].mean(axis=1)
-        for name, part, whole in (
-            ("precision", successes, called),
-            ("recall", successes, actual),
-            ("f1", 2 * successes, actual + called),
-        )
-    }
+    if len(class_names) == 2:
+        proportions["precision"] = (true_positives, predicted_positives)
+        proportions["recall"] = proportions["sensitivity"]
+    intervals = {name: wilson(int(successes), int(of)) for name, (successes, of) in proportions.items()}
+    return {name: interval for name, interval in intervals.items() if interval is not None}
 
 
 def bootstrap_interval(
@@ -134,10 +111,12 @@ def bootstrap_interval(
         return None
     rng = np.random.default_rng(seed)
 
-    def draw() -> NDArray[np.int64]:
-        return np.concatenate([found[i] for found in classes for i in rng.integers(len(found), size=len(found))])
+    def resample() -> NDArray[np.int64]:
+        return np.concatenate(
+            [lesions[i] for lesions in classes for i in rng.integers(len(lesions), size=len(lesions))]
+        )
 
-    values = np.array([statistic(draw()) for _ in range(RESAMPLES)], float)
+    values = np.array([statistic(resample()) for _ in range(RESAMPLES)], float)
     bounds = np.nanpercentile(values, (2.5, 97.5), axis=0).T
     return bounds.tolist()
 

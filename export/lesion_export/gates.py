@@ -106,10 +106,11 @@ def variant_gates(
 def _rates(outputs: Outputs, truth: NDArray[np.int64]) -> dict[str, float]:
     positive, called = truth == outputs.positive, outputs.labels == outputs.positive
     score = outputs.probabilities[:, outputs.positive]
+    sensitivity, specificity = metrics.sensitivity_specificity(positive, called)
     return {
         "ROC AUC": metrics.roc_auc(positive, score),
-        "sensitivity": float(called[positive].mean()),
-        "specificity": float((~called)[~positive].mean()),
+        "sensitivity": sensitivity,
+        "specificity": specificity,
         "ECE": metrics.expected_calibration_error(positive, score),
     }
 

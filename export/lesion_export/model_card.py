@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lesion_edge.intervals import SMALLEST_CLASS
+from lesion_edge.metrics import format_metric
 
 if TYPE_CHECKING:
     from lesion_edge.manifest import Manifest, Variant
@@ -88,7 +89,7 @@ def _scores(variants: dict[str, Variant]) -> str:
     rates = ("accuracy", "sensitivity", "specificity", "roc_auc", "ece")
     lines = [f"| | {' | '.join(variants)} |", f"|---|{'---|' * len(variants)}"]
     for rate in rates:
-        cells = (_cell(v.metrics[rate], v.metrics["intervals"][rate]) for v in variants.values())
+        cells = (format_metric(v.metrics[rate], v.metrics["intervals"][rate]) for v in variants.values())
         lines.append(f"| {rate} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -103,20 +104,21 @@ def _notice(variant: Variant) -> str:
 
 
 def _class_row(name: str, entry: dict[str, Any]) -> str:
-    cells = (_cell(entry[rate], entry[f"{rate}_interval"]) for rate in ("recall", "precision"))
+    cells = (format_metric(entry[rate], entry[f"{rate}_interval"]) for rate in ("recall", "precision"))
     return f"| {name} | {entry['images']} | {' | '.join(cells)} |"
 
 
 def _variant_row(name: str, variant: Variant) -> str:
     cells = (name, f"`{variant.file}`", f"{variant.bytes / 2**20:.1f}", f"{variant.temperature:.3f}")
-    return f"| {' | '.join(cells)} | {_cell(variant.threshold)} | {variant.threshold_method} |"
+    return f"| {' | '.join(cells)} | {format_metric(variant.threshold)} | {variant.threshold_method} |"
 
 
 def _threshold_rows(variants: dict[str, Variant]) -> list[str]:
     return [
         f"| {name} | {method} | "
         + " | ".join(
-            _cell(entry[key], entry[f"{key}_interval"]) for key in ("threshold", "sensitivity", "specificity")
+            format_metric(entry[key], entry[f"{key}_interval"])
+            for key in ("threshold", "sensitivity", "specificity")
         )
         + " |"
         for name, variant in variants.items()
@@ -145,11 +147,6 @@ def _int8_notes(manifest: Manifest) -> str:
             f"which takes {calibration['float_blocks_time_ratio']:.2f} times the time of all int8.\n"
         )
     return text + "\n"
-
-
-def _cell(value: float | None, interval: list[float] | None = None) -> str:
-    text = "–" if value is None else f"{value:.4f}"
-    return text if interval is None else f"{text} [{interval[0]:.4f}, {interval[1]:.4f}]"
 
 
 def _subgroup_section(variants: dict[str, Variant], positive: str) -> str:
@@ -186,12 +183,12 @@ def _subgroup_scores(column: str, values: dict[str, Any]) -> str:
             value,
             str(entry["images"]),
             str(entry["lesions"]),
-            _subgroup_cell(entry["sensitivity"], entry["sensitivity_interval"]),
+            format_metric(entry["sensitivity"], entry["sensitivity_interval"]),
             _count(entry["missed"], entry["positives"]),
-            _subgroup_cell(entry["specificity"], entry["specificity_interval"]),
+            format_metric(entry["specificity"], entry["specificity_interval"]),
             _count(entry["false_alarms"], entry["images"] - entry["positives"]),
-            _subgroup_cell(entry["roc_auc"], entry["roc_auc_interval"]),
-            _subgroup_cell(entry["ece"]),
+            format_metric(entry["roc_auc"], entry["roc_auc_interval"]),
+            format_metric(entry["ece"]),
         )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -220,11 +217,6 @@ def _differences(variants: dict[str, Variant]) -> str:
     if len(lines) == 2:
         return ""
     return f"What a smaller variant changes, as its figure less fp32's:\n\n{chr(10).join(lines)}\n\n"
-
-
-def _subgroup_cell(value: float | None, interval: list[float] | None = None) -> str:
-    text = "–" if value is None else f"{value:.3f}"
-    return text if interval is None else f"{text} [{interval[0]:.3f}, {interval[1]:.3f}]"
 
 
 def _count(part: int, whole: int) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lesion_edge import metrics
 from lesion_edge.classifier import apply_threshold
 from lesion_edge.intervals import bootstrap_interval
 from lesion_export.outlier_graph import fit_limit
@@ -148,8 +149,7 @@ def threshold_table(
     everything = np.arange(len(truth))
 
     def rates(index: NDArray[np.int64], threshold: float) -> list[float]:
-        called, actual = score[index] >= threshold, is_positive[index]
-        return [float(called[actual].mean()), float((~called[~actual]).mean())]
+        return list(metrics.sensitivity_specificity(is_positive[index], score[index] >= threshold))
 
     described = {}
     for method, fit in METHODS.items():

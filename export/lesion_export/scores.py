@@ -49,7 +49,8 @@ def scores(
     positive = class_names[outputs.positive]
 
     def part(index: NDArray[np.int64]) -> dict[str, Any]:
-        return metrics.evaluate(truth[index], probabilities[index], labels[index], class_names, positive)
+        figures = metrics.evaluate(truth[index], probabilities[index], labels[index], class_names, positive)
+        return figures.as_dict()
 
     classes = {}
     for label, name in enumerate(class_names):

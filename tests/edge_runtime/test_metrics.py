@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from lesion_edge.metrics import confusion_matrix, evaluate, expected_calibration_error, roc_auc
+from lesion_edge.metrics import (
+    Metrics,
+    confusion_matrix,
+    evaluate,
+    expected_calibration_error,
+    format_metric,
+    roc_auc,
+)
 
 reference = pytest.importorskip("sklearn.metrics")
 
@@ -46,7 +54,7 @@ def sample(
 def test_figures_are_those_of_scikit_learn(classes: int, data: dict[str, int], seed: int) -> None:
     labels, probabilities, predicted = sample(classes, seed=seed, **data)
     names, indices = NAMES[:classes], list(range(classes))
-    result = evaluate(labels, probabilities, predicted, names, "malignant")
+    result = evaluate(labels, probabilities, predicted, names, "malignant").as_dict()
     averaging = {"average": "binary", "pos_label": 1} if classes == 2 else {"average": "macro", "labels": indices}
     precision, recall, f1, _ = reference.precision_recall_fscore_support(
         labels, predicted, zero_division=0, **averaging
@@ -145,13 +153,25 @@ def test_figure_that_has_no_value_is_none(
     labels: list[int], predicted: list[int], figures: dict[str, Any]
 ) -> None:
     result = evaluate(labels, [CERTAIN[label] for label in predicted], predicted, NAMES[:2], "malignant")
-    assert {name: result[name] for name in figures} == figures
+    assert {name: getattr(result, name) for name in figures} == figures
 
 
 def test_positive_class_need_not_be_the_second() -> None:
     labels, probabilities, predicted = sample(2, 100, seed=0)
     one = evaluate(labels, probabilities, predicted, ("benign", "malignant"), "malignant")
     other = evaluate(1 - labels, probabilities[:, ::-1], 1 - predicted, ("malignant", "benign"), "malignant")
-    assert {k: v for k, v in one.items() if k != "confusion_matrix"} == pytest.approx(
-        {k: v for k, v in other.items() if k != "confusion_matrix"}
-    )
+    for field in fields(Metrics):
+        if field.name != "confusion_matrix":
+            assert getattr(one, field.name) == pytest.approx(getattr(other, field.name)), field.name
+
+
+@pytest.mark.parametrize(
+    ("value", "interval", "text"),
+    [
+        pytest.param(0.94567, None, "0.946", id="a metric"),
+        pytest.param(0.94567, (0.9, 0.98765), "0.946 [0.900, 0.988]", id="with its interval"),
+        pytest.param(None, None, "–", id="undefined"),
+    ],
+)
+def test_one_number_format(value: float | None, interval: tuple[float, float] | None, text: str) -> None:
+    assert format_metric(value, interval) == text

@@ -81,16 +81,16 @@ def test_refused_images_count_where_there_are_probabilities_and_not_where_there_
     for folder, p, label in JUDGED:
         probabilities = {"benign": 1 - p, "malignant": p}
         evaluation.add(Prediction(path=f"{folder}/a.jpg", label=label, probabilities=probabilities))
-    result = evaluation.result()
+    result, refused = evaluation.metrics(), evaluation.refused()
     answers = [(folder, label) for folder, _, label in JUDGED if label]
     actual, labels = zip(*answers, strict=True)
-    assert result["out_of_distribution"] == [2, 1]
-    assert result["images"] == 6
-    assert result["confusion_matrix"] == reference.confusion_matrix(actual, labels).tolist()
-    assert result["sensitivity"] == pytest.approx(reference.recall_score(actual, labels, pos_label="malignant"))
+    assert refused == [2, 1]
+    assert result.images == 6
+    assert result.confusion_matrix == reference.confusion_matrix(actual, labels).tolist()
+    assert result.sensitivity == pytest.approx(reference.recall_score(actual, labels, pos_label="malignant"))
     everyone = [folder == "malignant" for folder, _, _ in JUDGED]
     auc = reference.roc_auc_score(everyone, [p for _, p, _ in JUDGED])
-    assert result["roc_auc"] == pytest.approx(auc)
+    assert result.roc_auc == pytest.approx(auc)
     lines = [line.split() for line in evaluation.table().splitlines()]
     assert lines[-4:-1] == [
         ["label", "\\", "predicted", "benign", "malignant", "out_of_distribution"],
@@ -98,18 +98,18 @@ def test_refused_images_count_where_there_are_probabilities_and_not_where_there_
         ["malignant", "1", "2", "1"],
     ]
     low, high = roc_auc_interval(auc, 4, 5) or (0, 0)
-    assert next(line for line in lines if line[0] == "roc_auc")[2:] == [f"{low:.4f}", "to", f"{high:.4f}"]
+    assert next(line for line in lines if line[0] == "roc_auc")[2:] == [f"[{low:.3f},", f"{high:.3f}]"]
     assert " ".join(lines[-1]) == (
         "3 out of distribution: in roc_auc and ece, in no other figure; "
-        "with them as not found, sensitivity is 0.5000"
+        "with them as not found, sensitivity is 0.500"
     )
 
 
 def test_evaluation_of_nothing_but_refused_images_is_undefined() -> None:
     evaluation = Evaluation(["benign", "malignant"], "malignant")
     evaluation.add(answered(None, "benign/a.jpg"))
-    result = evaluation.result()
-    assert (result["images"], result["accuracy"], result["out_of_distribution"]) == (0, None, [1, 0])
+    result, refused = evaluation.metrics(), evaluation.refused()
+    assert (result.images, result.accuracy, refused) == (0, None, [1, 0])
     assert "1 out of distribution: in roc_auc and ece, in no other figure\n" in evaluation.table() + "\n"
 
 

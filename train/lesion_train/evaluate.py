@@ -25,7 +25,7 @@ def evaluate(trained: TrainingResult) -> dict[str, Any]:
             probabilities.argmax(axis=1),
             trained.data.class_names,
             trained.data.positive_class,
-        )
+        ).as_dict()
         for name, probabilities in trained.probabilities.items()
     }
 
@@ -53,9 +53,7 @@ def table(figures: dict[str, Any]) -> str:
         cells = (figures[part][name] for part in figures)
         lines.append(
             f"{name:<14}"
-            + "".join(
-                ("-" if c is None else f"{c:.4f}" if isinstance(c, float) else str(c)).rjust(12) for c in cells
-            )
+            + "".join((str(c) if isinstance(c, int) else metrics.format_metric(c)).rjust(12) for c in cells)
         )
     return "\n".join(lines)
 
