@@ -53,11 +53,14 @@ def paint_images(folder: Path, per_class: int, seed: int) -> None:
 def edit_bundle(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
     """Change a manifest, and make all digests fit: what somebody does who knows how they are made."""
     from lesion_edge.manifest import CONTRACT_KEY, FILE_NAME, contract_digest, manifest_text
-    from lesion_edge.model_file import with_metadata
+    from lesion_edge.model_file import with_metadata, without_metadata
 
     content = json.loads((folder / FILE_NAME).read_text(encoding="utf-8"))
     del content["digest"]
     change(content)
+    for entry in content["variants"].values():
+        graph = without_metadata((folder / entry["file"]).read_bytes(), CONTRACT_KEY)
+        entry["graph_sha256"] = hashlib.sha256(graph).hexdigest()
     for entry in content["variants"].values():
         graph = with_metadata((folder / entry["file"]).read_bytes(), CONTRACT_KEY, contract_digest(content))
         (folder / entry["file"]).write_bytes(graph)

@@ -18,6 +18,7 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 RANGES: dict[tuple[type, str], dict[str, Any]] = {
     (Variant, "file"): {"pattern": r"^[^/\\]+$"},
     (Variant, "sha256"): {"minLength": 64, "maxLength": 64},
+    (Variant, "graph_sha256"): {"minLength": 64, "maxLength": 64},
     (Variant, "temperature"): {"exclusiveMinimum": 0},
     (Variant, "threshold"): {"minimum": 0, "maximum": 1},
     (Variant, "outlier_limit"): {"exclusiveMinimum": 0},

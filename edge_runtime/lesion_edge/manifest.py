@@ -4,14 +4,15 @@ Manifest and graphs name each other, so that neither can be changed alone:
 
 - The *canonical form* of a JSON value is its text with sorted keys, no white space, no escapes but those that JSON
   asks for, numbers as Python's `repr` writes them, neither NaN nor infinity, in UTF-8.
+- `graph_sha256` of a variant is the SHA-256 of its file up to the last entry of its `metadata_props`.
 - `contract_digest` is the SHA-256 of the canonical form of the manifest without `digest` and without `sha256` and
-  `bytes` of its variants. Each graph holds it in its `metadata_props` under `CONTRACT_KEY`.
-- `sha256` of a variant is that of its file, with the contract in it; `files` holds that of every other file.
+  `bytes` of its variants. It is the last entry of the `metadata_props` of each graph, under `CONTRACT_KEY`.
+- `sha256` of a variant is that of its whole file; `files` holds that of every other file.
 - `digest` is the SHA-256 of the canonical form of the manifest without `digest`. It names the whole bundle.
 
-Whoever changes a manifest and makes its digests fit has another contract than the graph; whoever changes the graph
-has another `sha256` than the manifest. Only who changes both, or puts another whole bundle in place, stays unseen:
-against that there are signatures.
+Whoever changes a manifest or a graph, and makes the digests in the manifest fit, has another contract than the
+graph holds. Only who writes that anew too, or puts another whole bundle in place, stays unseen: against that there
+are signatures.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from lesion_edge import preprocess
 from lesion_edge.errors import LesionEdgeError
-from lesion_edge.model_file import check_model, read_metadata
+from lesion_edge.model_file import check_model, metadata_entry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -69,6 +70,8 @@ class Variant:
     """Of the file, lower-case hexadecimal."""
     bytes: int
     """Size of the file."""
+    graph_sha256: str
+    """Of the file without the contract at its end; see the module."""
     temperature: float
     """The logits are divided by it before the softmax; inside the graph already. Above 0."""
     threshold: float | None
@@ -88,6 +91,7 @@ class Variant:
     def __post_init__(self) -> None:
         _check_name(self.file)
         _check_digest(self.sha256)
+        _check_digest(self.graph_sha256)
         if not self.temperature > 0:
             raise ValueError(f"temperature {self.temperature} is not above 0")
         if self.threshold is not None and not 0 <= self.threshold <= 1:
@@ -232,21 +236,30 @@ def read_variant(bundle: Path, manifest: Manifest, name: str) -> bytes:
     variant = manifest.variants[name]
     path = bundle / variant.file
     content = read_file(path, MAX_GRAPH_BYTES, variant.bytes)
+    end = metadata_entry(CONTRACT_KEY, manifest.contract)
     with ThreadPoolExecutor(1) as pool:
-        sha256 = pool.submit(lambda: hashlib.sha256(content).hexdigest())
+        digests = pool.submit(graph_digests, content, len(end))
         try:
             doubt = None
             check_model(content)
-            contract = read_metadata(content, CONTRACT_KEY)
         except ValueError as error:
             doubt = str(error)
-    if sha256.result() != variant.sha256:
+    if digests.result() != (variant.graph_sha256, variant.sha256):
         _refuse_changed(path)
+    if not content.endswith(end):
+        raise LesionEdgeError(f"{path} was released with another {FILE_NAME}: copy the bundle again")
     if doubt is not None:
         raise LesionEdgeError(f"{path} is refused: {doubt}")
-    if contract != manifest.contract:
-        raise LesionEdgeError(f"{path} was released with another {FILE_NAME}: copy the bundle again")
     return content
+
+
+def graph_digests(content: bytes, end: int) -> tuple[str, str]:
+    """SHA-256 of a graph without its last `end` bytes, and of all of it, in one pass."""
+    view = memoryview(content)
+    digest = hashlib.sha256(view[: len(content) - end])
+    whole = digest.copy()
+    whole.update(view[len(content) - end :])
+    return digest.hexdigest(), whole.hexdigest()
 
 
 def read_file(path: Path, limit: int, expected: int | None = None) -> bytes:

@@ -92,8 +92,8 @@ def read_metadata(content: bytes, key: str) -> str | None:
     return values[0].decode() if values else None
 
 
-def with_metadata(content: bytes, key: str, value: str) -> bytes:
-    """Set an entry of `metadata_props`; every other byte stays as it is, apart from an older entry of that name.
+def without_metadata(content: bytes, key: str) -> bytes:
+    """Remove an entry of `metadata_props`; every other byte stays as it is.
 
     Raises:
         ValueError: it is no ONNX file.
@@ -103,9 +103,21 @@ def with_metadata(content: bytes, key: str, value: str) -> bytes:
         if name == key.encode():
             pieces.append(content[done:start])
             done = end
-    pieces.append(content[done:])
-    entry = _bytes_field(1, key.encode()) + _bytes_field(2, value.encode())
-    return b"".join([*pieces, _bytes_field(METADATA, entry)])
+    return b"".join([*pieces, content[done:]])
+
+
+def with_metadata(content: bytes, key: str, value: str) -> bytes:
+    """Set an entry of `metadata_props`: it becomes the end of the file.
+
+    Raises:
+        ValueError: it is no ONNX file.
+    """
+    return without_metadata(content, key) + metadata_entry(key, value)
+
+
+def metadata_entry(key: str, value: str) -> bytes:
+    """An entry of `metadata_props` as `with_metadata` puts it at the end of a file."""
+    return _bytes_field(METADATA, _bytes_field(1, key.encode()) + _bytes_field(2, value.encode()))
 
 
 def _metadata(content: bytes) -> Iterator[tuple[bytes, bytes, int, int]]:

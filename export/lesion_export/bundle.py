@@ -14,7 +14,7 @@ from typing import Any
 from lesion_edge import atomic
 from lesion_edge.errors import LesionEdgeError
 from lesion_edge.manifest import CONTRACT_KEY, FILE_NAME, BundleFile, Manifest, Variant, contract_digest
-from lesion_edge.model_file import with_metadata
+from lesion_edge.model_file import metadata_entry, without_metadata
 from lesion_edge.signature import SIGNATURE_NAME
 from lesion_export.sign import sign
 
@@ -36,7 +36,8 @@ def check_output(folder: Path) -> None:
 
 def make_variant(name: str, content: bytes, **fields: Any) -> Variant:
     """Fill in file name, digest and size of a variant."""
-    return Variant(f"{name}.onnx", hashlib.sha256(content).hexdigest(), len(content), **fields)
+    digest = hashlib.sha256(content).hexdigest()
+    return Variant(f"{name}.onnx", digest, len(content), digest, **fields)
 
 
 def seal(manifest: Manifest, graphs: dict[str, bytes], card: str) -> dict[str, bytes]:
@@ -55,11 +56,14 @@ def seal(manifest: Manifest, graphs: dict[str, bytes], card: str) -> dict[str, b
     """
     files = {CARD_NAME: card.encode()}
     entries = {name: BundleFile(hashlib.sha256(data).hexdigest(), len(data)) for name, data in files.items()}
-    contract = contract_digest(replace(manifest, files=entries).content())
     variants = {}
     for name, variant in manifest.variants.items():
-        content = with_metadata(graphs[name], CONTRACT_KEY, contract)
-        files[variant.file] = content
+        graph = without_metadata(graphs[name], CONTRACT_KEY)
+        files[variant.file] = graph
+        variants[name] = replace(variant, graph_sha256=hashlib.sha256(graph).hexdigest())
+    contract = contract_digest(replace(manifest, files=entries, variants=variants).content())
+    for name, variant in variants.items():
+        content = files[variant.file] = files[variant.file] + metadata_entry(CONTRACT_KEY, contract)
         variants[name] = replace(variant, sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
     return {**files, FILE_NAME: replace(manifest, files=entries, variants=variants).to_json().encode()}
 

@@ -13,6 +13,7 @@ import pytest
 
 from lesion_edge.errors import LesionEdgeError
 from lesion_edge.manifest import (
+    CONTRACT_KEY,
     FILE_NAME,
     MAX_TEXT_BYTES,
     Manifest,
@@ -20,10 +21,12 @@ from lesion_edge.manifest import (
     canonical_json,
     contract_digest,
     digest_of,
+    graph_digests,
     load_manifest,
     manifest_text,
     read_variant,
 )
+from lesion_edge.model_file import metadata_entry
 
 DIGEST = "0123456789abcdef" * 4
 MANIFEST = Manifest(
@@ -33,9 +36,17 @@ MANIFEST = Manifest(
     resize="squash",
     variants={
         "int8": Variant(
-            "int8.onnx", DIGEST, 1000, 1.5, 0.25, "sensitivity 0.95 on validation", {"auc": 0.9}, outlier_limit=1.1
+            "int8.onnx",
+            DIGEST,
+            1000,
+            DIGEST,
+            1.5,
+            0.25,
+            "sensitivity 0.95 on validation",
+            {"auc": 0.9},
+            outlier_limit=1.1,
         ),
-        "fp32": Variant("fp32.onnx", DIGEST, 4000, 1.0, None, "most probable class"),
+        "fp32": Variant("fp32.onnx", DIGEST, 4000, DIGEST, 1.0, None, "most probable class"),
     },
     provenance={"recipe": "robust", "license": "© see the data's own page"},
 )
@@ -174,7 +185,7 @@ def test_contract_holds_all_but_the_digests_of_the_graphs() -> None:
     contract = contract_digest(content)
     content["variants"]["int8"].update(sha256="0" * 64, bytes=1)
     assert contract_digest(content) == contract
-    content["variants"]["fp32"]["threshold_method"] = "another"
+    content["variants"]["fp32"]["graph_sha256"] = "0" * 64
     assert contract_digest(content) != contract
 
 
@@ -214,6 +225,25 @@ def test_manifest_with_a_digest_made_to_fit_is_not_that_of_its_graphs(
     for name in ("int8", "fp32"):
         with pytest.raises(LesionEdgeError, match=r"onnx was released with another manifest\.json"):
             read_variant(bundle, manifest, name)
+
+
+@pytest.mark.parametrize("fields", [("sha256", "bytes"), ("sha256", "bytes", "graph_sha256")])
+def test_graph_whose_digests_were_made_to_fit_in_the_manifest_alone_is_refused(
+    make_bundle: Callable[..., Path], fields: tuple[str, ...]
+) -> None:
+    bundle = make_bundle()
+    graph = (bundle / "int8.onnx").read_bytes()
+    end = len(metadata_entry(CONTRACT_KEY, DIGEST))
+    changed = graph[:-end].replace(b"mean colour", b"MEAN COLOUR") + graph[-end:]
+    assert changed != graph
+    (bundle / "int8.onnx").write_bytes(changed)
+    content = json.loads((bundle / FILE_NAME).read_text(encoding="utf-8"))
+    del content["digest"]
+    digests = dict(zip(("graph_sha256", "sha256"), graph_digests(changed, end), strict=True), bytes=len(changed))
+    content["variants"]["int8"].update({name: digests[name] for name in fields})
+    manifest = load_manifest(write(bundle, manifest_text(content)))
+    with pytest.raises(LesionEdgeError, match=r"SHA-256 differs|another manifest\.json"):
+        read_variant(bundle, manifest, "int8")
 
 
 @pytest.mark.parametrize(
