@@ -9,8 +9,13 @@ import argparse
 import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from timing import time_in_turns
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 SCRIPT = """
 import numpy, onnxruntime, sys
@@ -41,17 +46,16 @@ def main() -> None:
             *(str(arguments.image), "--model", str(arguments.bundle)),
         ],
     }
-    times: dict[str, list[float]] = {name: [] for name in commands}
-    for index in range(-2, arguments.rounds):
-        for name, command in commands.items():
-            start = time.perf_counter()
-            subprocess.run(command, capture_output=True, check=True)
-            if index >= 0:
-                times[name].append((time.perf_counter() - start) * 1000)
-    middle = {name: statistics.median(values) for name, values in times.items()}
-    for name, value in middle.items():
+
+    def process(command: list[str]) -> Callable[[int], object]:
+        return lambda _: subprocess.run(command, capture_output=True, check=True)
+
+    functions = {name: process(command) for name, command in commands.items()}
+    times = time_in_turns(functions, arguments.rounds, warm_up=2)
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    for name, value in medians.items():
         print(f"{name}: {value:.0f} ms (median of {arguments.rounds})")
-    print(f"ratio {middle['lesion-infer'] / middle['script']:.2f}")
+    print(f"ratio {medians['lesion-infer'] / medians['script']:.2f}")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import os
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from lesion_edge.images import find_images
 from lesion_edge.manifest import load_manifest, read_variant
 from lesion_edge.preprocess import load_pixels
 from lesion_edge.session import open_session
+from timing import markdown_table, time_in_turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,26 +38,23 @@ def main() -> None:
     manifest = load_manifest(arguments.bundle)
     files = itertools.islice(find_images([str(arguments.images)]), 50)
     images = [load_pixels(file, manifest.image_size, manifest.resize)[None] for file in files]
-    contestants = {"Keras": keras_function(arguments.run / "model.keras", arguments.threads)}
+    functions = {"Keras": keras_function(arguments.run / "model.keras", arguments.threads)}
     for name in manifest.variants:
         content = read_variant(arguments.bundle, manifest, name)
-        contestants[name] = graph_function(content, arguments.threads)
-        contestants[f"{name} without cam"] = graph_function(without_cam(content), arguments.threads)
+        functions[name] = graph_function(content, arguments.threads)
+        functions[f"{name} without cam"] = graph_function(without_cam(content), arguments.threads)
 
-    times: dict[str, list[float]] = {name: [] for name in contestants}
-    for index in range(-5, arguments.rounds):
-        image = images[index % len(images)]
-        for name, function in contestants.items():
-            start = time.perf_counter()
-            function(image)
-            if index >= 0:
-                times[name].append((time.perf_counter() - start) * 1000)
+    def on_images(function: Callable[[Any], object]) -> Callable[[int], object]:
+        return lambda index: function(images[index % len(images)])
+
+    times = time_in_turns({name: on_images(function) for name, function in functions.items()}, arguments.rounds)
     fastest = float(np.median(times["int8" if "int8" in times else "fp32"]))
     print(f"{arguments.rounds} rounds, batch 1, {arguments.threads} threads\n")
-    print("| | p50 ms | p90 ms | p99 ms | p50 / int8 |\n|---|---|---|---|---|")
-    for name, values in times.items():
-        p50, p90, p99 = np.percentile(values, [50, 90, 99])
-        print(f"| {name} | {p50:.1f} | {p90:.1f} | {p99:.1f} | {p50 / fastest:.2f} |")
+    percentiles = {name: np.percentile(values, [50, 90, 99]) for name, values in times.items()}
+    rows = [
+        [name, *(f"{p:.1f}" for p in values), f"{values[0] / fastest:.2f}"] for name, values in percentiles.items()
+    ]
+    print(markdown_table(["", "p50 ms", "p90 ms", "p99 ms", "p50 / int8"], rows))
 
 
 def graph_function(content: bytes, threads: int) -> Callable[[Any], Any]:

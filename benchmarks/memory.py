@@ -39,10 +39,10 @@ def main() -> None:
             with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
                 _, status, usage = os.wait4(run.pid, 0)
                 run.returncode = os.waitstatus_to_exitcode(status)
-            took = (time.monotonic() - start) * 1000 / count
+            per_image = (time.monotonic() - start) * 1000 / count
         peak = usage.ru_maxrss / 1024
         first = first or peak
-        print(f"| {count} | {peak:.0f} | {peak / first:.3f} | {took:.2f} |", flush=True)
+        print(f"| {count} | {peak:.0f} | {peak / first:.3f} | {per_image:.2f} |", flush=True)
 
 
 if __name__ == "__main__":

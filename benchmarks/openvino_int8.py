@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,6 +19,10 @@ from lesion_edge.images import find_images
 from lesion_edge.manifest import load_manifest, read_variant
 from lesion_edge.preprocess import load_pixels
 from lesion_edge.session import open_session
+from timing import markdown_table, time_in_turns
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 CALIBRATION_IMAGES = 200
 
@@ -38,22 +41,19 @@ def main() -> None:
     int8, fp32 = (
         open_session(read_variant(arguments.bundle, manifest, name), threads=1) for name in ("int8", "fp32")
     )
-    contestants = {
+    functions = {
         "ours, int8": lambda image: int8.run(["probabilities"], {"image": image}),
         "ours, fp32": lambda image: fp32.run(["probabilities"], {"image": image}),
         "OpenVINO, NNCF int8": openvino_function(arguments.bundle / manifest.variants["fp32"].file, images),
     }
-    times: dict[str, list[float]] = {name: [] for name in contestants}
-    for index in range(-5, arguments.rounds):
-        for name, function in contestants.items():
-            start = time.perf_counter()
-            function(images[index % len(images)])
-            if index >= 0:
-                times[name].append((time.perf_counter() - start) * 1000)
-    ours = float(np.median(times["ours, int8"]))
-    print("| | p50 ms | to ours, int8 |\n|---|---|---|")
-    for name, values in times.items():
-        print(f"| {name} | {np.median(values):.1f} | {np.median(values) / ours:.2f} |")
+
+    def on_images(function: Callable[[Any], object]) -> Callable[[int], object]:
+        return lambda index: function(images[index % len(images)])
+
+    times = time_in_turns({name: on_images(function) for name, function in functions.items()}, arguments.rounds)
+    medians = {name: float(np.median(values)) for name, values in times.items()}
+    rows = [[name, f"{value:.1f}", f"{value / medians['ours, int8']:.2f}"] for name, value in medians.items()]
+    print(markdown_table(["", "p50 ms", "to ours, int8"], rows))
 
 
 def openvino_function(graph: Path, images: list[Any]) -> Any:

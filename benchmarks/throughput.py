@@ -13,7 +13,6 @@ import argparse
 import itertools
 import os
 import statistics
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +25,7 @@ from lesion_edge.images import find_images
 from lesion_edge.manifest import load_manifest, read_variant
 from lesion_edge.preprocess import load_pixels
 from lesion_edge.session import open_session
+from timing import markdown_table, time_in_turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,8 +42,8 @@ def main() -> None:
     arguments = parser.parse_args()
     manifest = load_manifest(arguments.bundle)
     size, cpus = manifest.image_size, available_cpus()
-    found = itertools.islice(find_images([str(arguments.images)]), arguments.count)
-    files = list(itertools.islice(itertools.cycle(list(found)), arguments.count))
+    images = list(itertools.islice(find_images([str(arguments.images)]), arguments.count))
+    files = list(itertools.islice(itertools.cycle(images), arguments.count))
     classifier = Classifier(arguments.bundle, device="cpu")
     session = open_session(read_variant(arguments.bundle, manifest, classifier.variant))
     pixels = [load_pixels(file, size, manifest.resize)[None] for file in files]
@@ -52,40 +52,33 @@ def main() -> None:
         return session.run(["probabilities"], {"image": image})
 
     keras_predict = keras_function(arguments.run / "model.keras")
-    ways: dict[str, tuple[Callable[[], object], int]] = {
-        "Keras `predict`": (lambda: [keras_predict(plain_pixels(f, size)) for f in files[:10]], 10),
+    ways: dict[str, tuple[Callable[[int], object], int]] = {
+        "Keras `predict`": (lambda _: [keras_predict(plain_pixels(f, size)) for f in files[:10]], 10),
         "plain fp32 loop": plain_loop(arguments.bundle / manifest.variants["fp32"].file, files[:50], size),
         "plain int8 loop": plain_loop(arguments.bundle / manifest.variants["int8"].file, files[:50], size),
-        "ours": (lambda: list(classifier.predict(files)), len(files)),
-        "decoding alone": (lambda: [load_pixels(f, size, manifest.resize) for f in files], len(files)),
-        "network alone": (lambda: [network(image) for image in pixels], len(files)),
+        "ours": (lambda _: list(classifier.predict(files)), len(files)),
+        "decoding alone": (lambda _: [load_pixels(f, size, manifest.resize) for f in files], len(files)),
+        "network alone": (lambda _: [network(image) for image in pixels], len(files)),
     }
-    times: dict[str, list[float]] = {name: [] for name in ways}
-    one: dict[str, list[float]] = {"predict": [], "bare": []}
-    for index in range(-1, arguments.rounds):
-        for name, (function, number) in ways.items():
-            start = time.perf_counter()
-            function()
-            if index >= 0:
-                times[name].append((time.perf_counter() - start) * 1000 / number)
-        for file in files[:20]:
-            start = time.perf_counter()
-            network(load_pixels(file, size, manifest.resize)[None])
-            middle = time.perf_counter()
-            list(classifier.predict([file]))
-            one["bare"].append((middle - start) * 1000)
-            one["predict"].append((time.perf_counter() - middle) * 1000)
-
+    runs = time_in_turns({name: function for name, (function, _) in ways.items()}, arguments.rounds, warm_up=1)
+    times = {name: [value / ways[name][1] for value in values] for name, values in runs.items()}
+    single = time_in_turns(
+        {
+            "bare": lambda index: network(load_pixels(files[index % len(files)], size, manifest.resize)[None]),
+            "predict": lambda index: list(classifier.predict([files[index % len(files)]])),
+        },
+        20 * arguments.rounds,
+    )
     times["floor"] = [
         (decode + run) / cpus for decode, run in zip(times["decoding alone"], times["network alone"], strict=True)
     ]
-    middle_of = {name: statistics.median(values) for name, values in times.items()}
     print(f"{len(files)} images, {arguments.rounds} rounds, {cpus} CPUs\n")
-    print("| | ms/image | of the floor |\n|---|---|---|")
-    for name, value in middle_of.items():
-        ratio = statistics.median(a / b for a, b in zip(times[name], times["floor"], strict=True))
-        print(f"| {name} | {value:.1f} | {ratio:.2f} |")
-    bare, predict = statistics.median(one["bare"]), statistics.median(one["predict"])
+    rows = []
+    for name, values in times.items():
+        ratio = statistics.median(a / b for a, b in zip(values, times["floor"], strict=True))
+        rows.append([name, f"{statistics.median(values):.1f}", f"{ratio:.2f}"])
+    print(markdown_table(["", "ms/image", "of the floor"], rows))
+    bare, predict = (statistics.median(single[name]) for name in ("bare", "predict"))
     print(f"\none image: bare {bare:.2f} ms, predict {predict:.2f} ms, ratio {predict / bare:.2f}")
 
 
@@ -94,13 +87,13 @@ def plain_pixels(file: str, size: int) -> Any:
     return np.asarray(Image.open(file).convert("RGB").resize((size, size)))[None]
 
 
-def plain_loop(graph: Path, files: list[str], size: int) -> tuple[Callable[[], object], int]:
+def plain_loop(graph: Path, files: list[str], size: int) -> tuple[Callable[[int], object], int]:
     """A session as ONNX Runtime makes it by default, one image after the other."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(graph))
     return (
-        lambda: [session.run(["probabilities"], {"image": plain_pixels(file, size)}) for file in files],
+        lambda _: [session.run(["probabilities"], {"image": plain_pixels(file, size)}) for file in files],
         len(files),
     )
 
