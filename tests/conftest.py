@@ -68,6 +68,14 @@ def edit_bundle(folder: Path, change: Callable[[dict[str, Any]], object]) -> Non
     (folder / FILE_NAME).write_text(manifest_text(content), encoding="utf-8")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Groups for the workers of pytest-xdist: each file, and all that needs `trained_run`, which is made once."""
+    if config.pluginmanager.hasplugin("xdist"):
+        for item in items:
+            needs_run = "trained_run" in getattr(item, "fixturenames", ())
+            item.add_marker(pytest.mark.xdist_group("trained_run" if needs_run else str(item.path)))
+
+
 @dataclass(frozen=True)
 class TrainedRun:
     """A finished training, and how its command ended."""
