@@ -10,16 +10,22 @@ from __future__ import annotations
 import ast
 import os
 import re
+import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+import typer.main
 
 import lesion_edge
 from lesion_edge.classifier import SHIPPED_BUNDLE
+from lesion_edge.cli import build_parser
 from lesion_edge.manifest import FILE_NAME, load_manifest
+from lesion_export.cli import export
+from lesion_train.cli import train
 
 pytest.importorskip("onnxruntime")
 
@@ -99,6 +105,37 @@ def test_blocks_run_and_print_what_the_page_says(page: str, tmp_path: Path) -> N
 )
 def test_output_is_compared(documented: str, printed: str, same: bool) -> None:
     assert printed_as_documented(documented, printed) is same
+
+
+COMMAND = re.compile(r"^(?:ls .* \| )?(lesion-(?:train|export|infer) .*)$")
+
+
+BASH = re.compile(r"^```bash\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def command_lines() -> list[str]:
+    """Command lines in the fenced blocks of README and documentation, comments and redirections cut off."""
+    lines = set()
+    for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
+        for block in re.findall(
+            r"^```bash\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+        ):
+            for line in block.replace("\\\n", " ").splitlines():
+                if found := COMMAND.match(line.strip()):
+                    lines.add(re.split(r" [|>#]", found[1])[0].strip())
+    return sorted(lines)
+
+
+@pytest.mark.parametrize("line", command_lines())
+def test_documented_commands_have_these_options(line: str) -> None:
+    name, *arguments = shlex.split(line)
+    if name == "lesion-infer":
+        build_parser().parse_intermixed_args(arguments)
+    else:
+        functions: dict[str, Callable[..., None]] = {"lesion-train": train, "lesion-export": export}
+        app = typer.Typer()
+        app.command()(functions[name])
+        typer.main.get_command(app).make_context(name, arguments)
 
 
 def messages() -> set[str]:

@@ -4,6 +4,7 @@ A page asks for it by a comment on a line of its own:
 
     <!-- command: lesion-infer -->                     usage and options, from the command's own parser
     <!-- fields: lesion_edge.manifest.Variant -->      fields of a dataclass, with the docstrings below them
+    <!-- values: lesion_train.paper.PaperConfig -->    the same with default values, fields of fields included
 """
 
 from __future__ import annotations
@@ -24,10 +25,12 @@ sys.path[:0] = [str(ROOT / folder) for folder in ("edge_runtime", "train", "expo
 import schemas  # noqa: E402
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from mkdocs.config.defaults import MkDocsConfig
     from mkdocs.structure.files import Files
 
-DIRECTIVE = re.compile(r"^<!-- (command|fields): (\S+) -->$", re.MULTILINE)
+DIRECTIVE = re.compile(r"^<!-- (command|fields|values): (\S+) -->$", re.MULTILINE)
 SCHEMAS = {
     "reference/manifest.schema.json": schemas.manifest_schema,
     "reference/prediction.schema.json": schemas.prediction_schema,
@@ -45,7 +48,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, **page: Any) -> str:
     """Put tables in the place of the comments that ask for them."""
-    writers = {"command": command_reference, "fields": field_table}
+    writers = {"command": command_reference, "fields": field_table, "values": value_table}
     return DIRECTIVE.sub(lambda match: writers[match[1]](match[2]), markdown)
 
 
@@ -66,8 +69,7 @@ def command_reference(name: str) -> str:
 
 def field_table(path: str) -> str:
     """Fields of a dataclass: name, type, meaning."""
-    module, _, name = path.rpartition(".")
-    cls = getattr(importlib.import_module(module), name)
+    cls = _load(path)
     docs = schemas.field_docs(cls)
     rows = "".join(
         f"| `{field.name}` | {_code(str(field.type))} | {_cell(docs[field.name])} |\n"
@@ -75,6 +77,30 @@ def field_table(path: str) -> str:
         if field.metadata.get("in_file", True)
     )
     return f"| field | type | meaning |\n|---|---|---|\n{rows}"
+
+
+def value_table(path: str) -> str:
+    """Fields of a config: dotted name, default value, meaning."""
+    rows = "".join(
+        f"| `{name}` | {_code(value)} | {_cell(text)} |\n" for name, value, text in _values(_load(path)())
+    )
+    return f"| name | default | meaning |\n|---|---|---|\n{rows}"
+
+
+def _values(config: Any, prefix: str = "") -> Iterator[tuple[str, str, str]]:
+    docs = schemas.field_docs(type(config))
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from _values(value, f"{prefix}{field.name}.")
+        else:
+            text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            yield prefix + field.name, text.lower() if isinstance(value, bool) else text, docs[field.name]
+
+
+def _load(path: str) -> Any:
+    module, _, name = path.rpartition(".")
+    return getattr(importlib.import_module(module), name)
 
 
 def _of_argparse(parser: argparse.ArgumentParser) -> tuple[str, str, list[tuple[str, str]]]:

@@ -50,7 +50,7 @@ STRIDE = 32
 
 @dataclass(frozen=True)
 class RobustConfig:
-    """Hyperparameters of the robust recipe. Where no source is named, docs/robust.md has the ablation."""
+    """Hyperparameters of the robust recipe. Where no source is named, docs/results.md has the ablation."""
 
     epochs: int = field(default=10, metadata=COUNT)
     """Of the stage in which the base learns."""
