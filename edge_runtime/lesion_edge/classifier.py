@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from lesion_edge.cpu import available_cpus
 from lesion_edge.errors import ImageError, LesionEdgeError
 from lesion_edge.manifest import Manifest, load_manifest, read_variant
 from lesion_edge.parallel import ordered_map
-from lesion_edge.preprocess import Source, load_pixels
+from lesion_edge.preprocess import Source, load_pixels, read_content
 from lesion_edge.session import check_signature, choose_device, open_session
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ class Prediction:
     outlier: float | None = None
     """Out-of-distribution score; above `OUTLIER_LIMIT` the image has no label. None on an error, where the bundle
     has no score, and for a prediction read back from a file."""
+    sha256: str | None = None
+    """Digest of the file's content, where it was asked for and the file could be read."""
 
     @property
     def status(self) -> str:
@@ -172,7 +175,11 @@ class Classifier:
         return cls(bundle or SHIPPED_BUNDLE, device, threads, variant, threshold, trust)
 
     def predict(
-        self, sources: Iterable[Source], batch_size: int | None = None, cam: bool = False
+        self,
+        sources: Iterable[Source],
+        batch_size: int | None = None,
+        cam: bool = False,
+        digest: bool = False,
     ) -> Iterator[Prediction]:
         """Classify images as a stream: order kept, memory independent of their number.
 
@@ -180,6 +187,7 @@ class Classifier:
             sources: paths, file contents, Pillow images or uint8 arrays (H, W, 3) in RGB.
             batch_size: images per call of the network; None takes 1 on the CPU and `GPU_BATCH` elsewhere.
             cam: whether the predictions carry the class-activation map.
+            digest: whether the predictions carry the SHA-256 of the file that was decoded.
 
         Yields:
             One prediction per source; an image that cannot be used gives one with `error` set.
@@ -195,7 +203,7 @@ class Classifier:
             raise LesionEdgeError(f"batch size {batch_size}: at least 1 is needed")
         iterator = iter(sources)
         chunks = iter(lambda: list(islice(iterator, batch_size)), [])
-        for predictions in ordered_map(lambda chunk: self._classify(chunk, cam), chunks, self.threads):
+        for predictions in ordered_map(lambda chunk: self._classify(chunk, cam, digest), chunks, self.threads):
             yield from predictions
 
     def run(self, pixels: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
@@ -218,21 +226,29 @@ class Classifier:
             raise LesionEdgeError(f"the network failed on {self.device}: {' '.join(str(error).split())}") from None
         return outputs
 
-    def _classify(self, chunk: list[Source], cam: bool) -> list[Prediction]:
+    def _classify(self, chunk: list[Source], cam: bool, digest: bool) -> list[Prediction]:
         paths = [_name(source) for source in chunk]
         images: list[NDArray[np.uint8]] = []
         readable: list[str] = []
         errors: dict[int, str] = {}
+        digests: dict[int, str] = {}
         for index, (path, source) in enumerate(zip(paths, chunk, strict=True)):
             try:
+                if digest and isinstance(source, str | bytes | os.PathLike):
+                    source = source if isinstance(source, bytes) else read_content(source)
+                    digests[index] = hashlib.sha256(source).hexdigest()
                 images.append(load_pixels(source, self.manifest.image_size, self.manifest.resize))
                 readable.append(path)
             except ImageError as error:
                 errors[index] = str(error)
         predictions = self._predict_pixels(readable, np.stack(images), cam) if images else iter(())
-        return [
+        answers = (
             Prediction(path=path, error=errors[index]) if index in errors else next(predictions)
             for index, path in enumerate(paths)
+        )
+        return [
+            replace(answer, sha256=digests.get(index)) if digest else answer
+            for index, answer in enumerate(answers)
         ]
 
     def _predict_pixels(self, paths: Sequence[str], pixels: NDArray[np.uint8], cam: bool) -> Iterator[Prediction]:

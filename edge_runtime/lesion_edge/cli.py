@@ -94,6 +94,14 @@ def build_parser() -> argparse.ArgumentParser:
     add(
         "--watch", action="store_true", help="classify new images as they arrive, until Ctrl-C; completes --output"
     )
+    add("--audit", type=Path, metavar="FILE", help="log with one line per image, chained by digests; appended to")
+    add("--audit-paths", action="store_true", help="name the images in the --audit by their paths, too")
+    add(
+        "--verify-audit",
+        type=Path,
+        metavar="FILE",
+        help="name the first line of a log that was changed or removed",
+    )
     add("--self-test", action="store_true", help="compare this device's logits with those recorded in the bundle")
     add(
         "--doctor",
@@ -111,7 +119,15 @@ def infer() -> bool:
     end = arguments.index("--") if "--" in arguments else len(arguments)
     options = vars(build_parser().parse_intermixed_args(arguments[:end]))
     options["paths"] += arguments[end + 1 :]
-    doctor, self_test = options.pop("doctor"), options.pop("self_test")
+    doctor, self_test, audit = options.pop("doctor"), options.pop("self_test"), options.pop("verify_audit")
+    if audit is not None:
+        from lesion_edge.audit import verify_audit
+
+        count, digest = verify_audit(audit)
+        console.say(
+            f"{audit}: {count} lines, none changed, removed or moved before the last; its digest is {digest}"
+        )
+        return True
     if doctor:
         from lesion_edge.doctor import examine
 

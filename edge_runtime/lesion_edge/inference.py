@@ -43,6 +43,8 @@ class InferenceOptions:
     report: Path | None = None
     resume: bool = False
     watch: bool = False
+    audit: Path | None = None
+    audit_paths: bool = False
 
 
 def run(options: InferenceOptions) -> bool:
@@ -182,9 +184,15 @@ def _open_sinks(
     """Functions that each take every prediction, in the order of the images."""
     from lesion_edge.output import PredictionWriter
 
+    sinks: list[Callable[[Prediction], None]] = []
+    if options.audit is not None:
+        from lesion_edge.audit import AuditLog
+
+        # First, so that no row stands without its line, whatever ends the process.
+        sinks.append(stack.enter_context(AuditLog(options.audit, classifier, options.audit_paths)).add)
     resume_at = completed.bytes if completed is not None else None
     writer = PredictionWriter(options.output, options.format, classifier.manifest.class_names, resume_at)
-    return [stack.enter_context(writer).add, results.add]
+    return [*sinks, stack.enter_context(writer).add, results.add]
 
 
 def _open_post_processors(
@@ -216,7 +224,9 @@ def _predictions(
         return prediction
 
     def classify(images: Iterable[str]) -> Iterator[Prediction]:
-        predictions = classifier.predict(images, options.batch_size, cam=bool(post_processors))
+        predictions = classifier.predict(
+            images, options.batch_size, cam=bool(post_processors), digest=options.audit is not None
+        )
         return ordered_map(post_process, predictions, classifier.threads) if post_processors else predictions
 
     if arrivals is None:
@@ -234,6 +244,8 @@ def _check(options: InferenceOptions) -> None:
         raise LesionEdgeError("--resume needs --output, the file to go on with")
     if options.report is not None and (options.resume or options.watch):
         raise LesionEdgeError("--report shows one whole run: it goes with neither --resume nor --watch")
+    if options.audit_paths and options.audit is None:
+        raise LesionEdgeError("--audit-paths needs --audit, the file for the lines")
     if options.watch and "-" in options.paths:
         raise LesionEdgeError("--watch needs a folder, not a list")
     if options.output is not None and options.output.exists() and not (options.resume or options.watch):

@@ -64,6 +64,16 @@ def load_pixels(source: Source, image_size: int, resize: Resize = "squash") -> N
         return np.asarray(_resize(_decode(source, 2 * image_size), image_size, resize))
 
 
+def read_content(path: str | os.PathLike[str]) -> bytes:
+    """The bytes of an image file, for who needs them besides the pixels.
+
+    Raises:
+        ImageError: it cannot be read.
+    """
+    with _short_reasons():
+        return _read(path)
+
+
 def load_image(source: Source, longest_side: int) -> Image.Image:
     """Decode an image for people to look at: upright, RGB, its own aspect ratio.
 
