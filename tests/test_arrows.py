@@ -129,3 +129,11 @@ def test_help_loads_no_framework(package: str, command: str) -> None:
     assert f"Usage: {command}" in run.stdout
     assert package in packages(run.stderr), "the modules were listed"
     assert not packages(run.stderr) & {*FRAMEWORKS, "onnxruntime", "numpy", "PIL"}
+
+
+@pytest.mark.parametrize(("package", "extra"), [("lesion_train", "train"), ("lesion_export", "export,cpu")])
+def test_command_without_its_extra_names_it(package: str, extra: str) -> None:
+    run = python(f"import sys; sys.modules['typer'] = None\nfrom {package}.cli import main; main()")
+    command = package.replace("_", "-")
+    assert run.stderr == f"{command}: Typer is not installed: pip install 'lesion-edge[{extra}]'\n"
+    assert run.returncode == 2

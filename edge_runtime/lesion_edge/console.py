@@ -29,9 +29,18 @@ CANNOT_WRITE = {
 """Error numbers of the system when a file cannot be written."""
 
 
-def run_command(name: str, function: Callable[..., None]) -> NoReturn:
-    """Run a function as a command with Typer, turning what it raises into a sentence and an exit code."""
-    import typer
+def run_command(name: str, function: Callable[..., None], extra: str) -> NoReturn:
+    """Run a function as a command with Typer, turning what it raises into a sentence and an exit code.
+
+    Args:
+        name: of the command.
+        function: its parameters are the options.
+        extra: what brings Typer, and the other packages of the command.
+    """
+    try:
+        import typer
+    except ImportError:
+        _fail(name, f"Typer is not installed: pip install 'lesion-edge[{extra}]'")
 
     @functools.wraps(function)
     def until_nobody_reads(*args: Any, **options: Any) -> None:
@@ -41,7 +50,7 @@ def run_command(name: str, function: Callable[..., None]) -> NoReturn:
             _drop_output()
             raise typer.Exit from None
 
-    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
     app.command(context_settings={"help_option_names": ["-h", "--help"]})(until_nobody_reads)
     with exit_codes(name):
         app(prog_name=name, standalone_mode=True)

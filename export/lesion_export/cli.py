@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -9,7 +10,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import typer
+with contextlib.suppress(ImportError):  # without the extra; run_command says so
+    import typer
 
 from lesion_edge import __version__, console
 from lesion_edge.console import say
@@ -133,4 +135,4 @@ def _require_tensorflow() -> None:
 
 def main() -> None:
     """Run `lesion-export`."""
-    console.run_command("lesion-export", export)
+    console.run_command("lesion-export", export, extra="export,cpu")

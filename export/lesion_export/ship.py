@@ -8,11 +8,13 @@ the manifest that names it alone.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
-import typer
+with contextlib.suppress(ImportError):  # without the extra; run_command says so
+    import typer
 
 from lesion_edge import console
 from lesion_edge.classifier import SHIPPED_BUNDLE
@@ -49,4 +51,4 @@ def ship(
 
 
 if __name__ == "__main__":
-    console.run_command("lesion_export.ship", ship)
+    console.run_command("lesion_export.ship", ship, extra="export")

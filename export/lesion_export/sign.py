@@ -7,12 +7,14 @@ Keys: `openssl ecparam -name prime256v1 -genkey -noout -out key.pem; openssl ec 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+with contextlib.suppress(ImportError):  # without the extra; run_command says so
+    import typer
 
 from lesion_edge import atomic, console
 from lesion_edge.console import say
@@ -86,4 +88,4 @@ def sign(name: str, files: Mapping[str, bytes], private_key: Any) -> bytes:
 
 
 if __name__ == "__main__":
-    console.run_command("lesion_export.sign", sign_bundle)
+    console.run_command("lesion_export.sign", sign_bundle, extra="export")

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -192,6 +193,21 @@ def test_questions_are_answered(arguments: list[str]) -> None:
         assert run.stdout.decode() == f"lesion-edge {__version__}\n"
     else:
         assert b"--evaluate" in run.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"), [(["--thr"], {"--threads", "--threshold"}), (["--variant", "fp"], {"fp16", "fp32"})]
+)
+def test_bash_completes_options_and_their_values(words: list[str], completed: set[str]) -> None:
+    bash = shutil.which("bash")
+    if bash is None:
+        pytest.skip("no bash here")
+    script = infer("--completion", "bash").stdout.decode()
+    ask = f"COMP_WORDS=(lesion-infer {' '.join(words)}); COMP_CWORD={len(words)}; _shtab_lesion_infer"
+    shell = subprocess.run(
+        [bash, "-c", f'{script}\n{ask}\necho "${{COMPREPLY[@]}}"'], capture_output=True, check=True
+    )
+    assert set(shell.stdout.decode().split()) == completed
 
 
 def test_output_that_exists_is_left_alone(bundle: Path, folder: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -9,7 +10,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import typer
+with contextlib.suppress(ImportError):  # without the extra; run_command says so
+    import typer
 
 from lesion_edge import console
 from lesion_edge.console import say
@@ -173,4 +175,4 @@ def _require_tensorflow() -> None:
 
 def main() -> None:
     """Run `lesion-train`."""
-    console.run_command("lesion-train", train)
+    console.run_command("lesion-train", train, extra="train")
