@@ -90,9 +90,10 @@ def apply_threshold(
 class Classifier:
     """Loaded bundle. Safe to share between threads, and picklable (it is loaded again where it arrives).
 
-    >>> from lesion_edge import Classifier
-    >>> for prediction in Classifier.load("bundle").predict(["a.jpg", "b.png"]):  # doctest: +SKIP
-    ...     print(prediction.path, prediction.label, prediction.probabilities)
+    Examples:
+        >>> from lesion_edge import Classifier
+        >>> for prediction in Classifier.load("bundle").predict(["a.jpg", "b.png"]):  # doctest: +SKIP
+        ...     print(prediction.path, prediction.label, prediction.probabilities)
     """
 
     def __init__(
