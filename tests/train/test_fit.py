@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from lesion_edge.errors import LesionEdgeError
 from lesion_train import fit
 from lesion_train.fit import Checkpoint, Examples, Stage, fit_stage
 
@@ -16,6 +17,7 @@ keras = pytest.importorskip("keras")
 
 EPOCHS = 4
 SEED = 11
+IDENTITY = {"data": "ab12", "weights": "cd34", "epochs": 4, "augmentation": {"gamma": (0.5, 1.5)}}
 
 
 def examples(count: int, seed: int) -> Examples:
@@ -36,9 +38,9 @@ def small_model(seed: int = 0) -> Any:
     return model
 
 
-def train(model: Any, file: Path, name: str = "frozen", epochs: int = EPOCHS) -> Checkpoint:
-    progress = Checkpoint.load(file)
-    fit_stage(Stage(name, model, TRAIN, VALIDATION, epochs, batch_size=8), progress, SEED)
+def train(model: Any, file: Path, index: int = 1, epochs: int = EPOCHS) -> Checkpoint:
+    progress = Checkpoint.load(file, IDENTITY)
+    fit_stage(Stage(index, f"stage {index}", model, TRAIN, VALIDATION, epochs, batch_size=8), progress, SEED)
     return progress
 
 
@@ -63,7 +65,7 @@ def test_history_has_a_row_for_each_epoch(
     uninterrupted: tuple[list[NDArray[Any]], list[dict[str, Any]]],
 ) -> None:
     _, history = uninterrupted
-    assert [(row["stage"], row["epoch"]) for row in history] == [("frozen", n) for n in range(1, EPOCHS + 1)]
+    assert [(row["stage"], row["epoch"]) for row in history] == [("stage 1", n) for n in range(1, EPOCHS + 1)]
     assert all(set(row) == {"stage", "epoch", "loss", "accuracy", "val_loss", "val_accuracy"} for row in history)
     assert history[-1]["val_loss"] < history[0]["val_loss"]
 
@@ -89,7 +91,7 @@ def test_resumed_stage_ends_like_an_uninterrupted_one(
         patch.setattr(fit, target, interrupted)
         with pytest.raises(KeyboardInterrupt):
             train(small_model(), tmp_path / "progress.npz")
-    finished = Checkpoint.load(tmp_path / "progress.npz").epoch
+    finished = Checkpoint.load(tmp_path / "progress.npz", IDENTITY).epoch
     assert finished == (1 if target == "_fit_epoch" else 2)
 
     other_start = small_model(seed=99)
@@ -111,20 +113,47 @@ def test_finished_stage_is_restored_and_not_trained_again(
 def test_earlier_stage_is_passed_over_once_the_next_has_begun(tmp_path: Path) -> None:
     model = small_model()
     train(model, tmp_path / "progress.npz", epochs=1)
-    train(model, tmp_path / "progress.npz", name="fine-tuned", epochs=2)
+    train(model, tmp_path / "progress.npz", index=2, epochs=2)
     before = state(model)
     progress = train(model, tmp_path / "progress.npz", epochs=1)
     assert same(state(model), before)
     rows = [(row["stage"], row["epoch"]) for row in progress.history]
-    assert rows == [("frozen", 1), ("fine-tuned", 1), ("fine-tuned", 2)]
+    assert rows == [("stage 1", 1), ("stage 2", 1), ("stage 2", 2)]
 
 
-def test_order_of_the_images_follows_the_seed(tmp_path: Path) -> None:
-    first, second = small_model(), small_model()
-    for seed, model in ((1, first), (2, second)):
-        stage = Stage("frozen", model, TRAIN, VALIDATION, 1, batch_size=8)
-        fit_stage(stage, Checkpoint(tmp_path / f"{seed}.npz"), seed)
-    assert not same(state(first), state(second))
+@pytest.mark.parametrize(
+    ("seed", "index", "name", "alike"),
+    [
+        pytest.param(1, 1, "another name", True, id="not by the name shown"),
+        pytest.param(2, 1, "a", False, id="by the seed"),
+        pytest.param(1, 2, "a", False, id="by the stage"),
+    ],
+)
+def test_what_the_order_of_the_images_follows(
+    seed: int, index: int, name: str, alike: bool, tmp_path: Path
+) -> None:
+    states = []
+    for order_seed, place, label in ((1, 1, "a"), (seed, index, name)):
+        model = small_model()
+        stage = Stage(place, label, model, TRAIN, VALIDATION, 1, batch_size=8)
+        fit_stage(stage, Checkpoint(tmp_path / "progress.npz", IDENTITY), order_seed)
+        states.append(state(model))
+    assert same(*states) == alike
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        pytest.param({"data": "other"}, "data", id="data"),
+        pytest.param({"weights": None, "epochs": 9}, "weights, epochs", id="weights and a hyperparameter"),
+        pytest.param({"augmentation": {"gamma": (1.0, 2.0)}}, "augmentation.gamma", id="field of a group"),
+        pytest.param({"new": 1}, "new", id="a hyperparameter that the checkpoint does not know"),
+    ],
+)
+def test_checkpoint_of_another_training_is_refused(change: dict[str, Any], named: str, tmp_path: Path) -> None:
+    train(small_model(), tmp_path / "progress.npz", epochs=1)
+    with pytest.raises(LesionEdgeError, match=f"was trained with other {named}: resume with the same ones$"):
+        Checkpoint.load(tmp_path / "progress.npz", {**IDENTITY, **change})
 
 
 def unsteady_model(seed: int = 0) -> Any:
@@ -138,8 +167,8 @@ def unsteady_model(seed: int = 0) -> Any:
 def test_stage_ends_with_the_weights_of_its_best_epoch(interrupted: bool, tmp_path: Path) -> None:
     """Also when the best epoch lay before an interruption."""
     for count in (5, 9) if interrupted else (9,):
-        model, progress = unsteady_model(), Checkpoint.load(tmp_path / "progress.npz")
-        stage = Stage("frozen", model, TRAIN, VALIDATION, count, batch_size=8, best_by="val_accuracy")
+        model, progress = unsteady_model(), Checkpoint.load(tmp_path / "progress.npz", IDENTITY)
+        stage = Stage(1, "frozen", model, TRAIN, VALIDATION, count, batch_size=8, best_by="val_accuracy")
         fit_stage(stage, progress, SEED)
     reached = [row["val_accuracy"] for row in progress.history]
     assert max(reached) > reached[-1]
@@ -156,12 +185,14 @@ def test_the_running_average_is_kept_as_the_best_and_training_goes_on_from_its_o
         model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
         file = tmp_path / str(epochs) / "progress.npz"
         file.parent.mkdir()
-        stage = Stage("a", model, TRAIN, VALIDATION, epochs, len(TRAIN.labels), averaged=True, best_by="accuracy")
+        stage = Stage(
+            1, "a", model, TRAIN, VALIDATION, epochs, len(TRAIN.labels), averaged=True, best_by="accuracy"
+        )
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Checkpoint, "restore_best", lambda *_: None)
-            fit_stage(stage, Checkpoint(file), SEED)
+            fit_stage(stage, Checkpoint(file, IDENTITY), SEED)
         seen.append([weight.numpy().copy() for weight in model.weights])
-    Checkpoint.load(file).restore_best(stage)
+    Checkpoint.load(file, IDENTITY).restore_best(stage)
     for first, second, best in zip(*seen, model.weights, strict=True):
         assert not np.array_equal(first, second)
         np.testing.assert_allclose(best, (first + second) / 2, rtol=1e-5, atol=1e-6)

@@ -14,6 +14,7 @@ from PIL import Image
 
 from lesion_edge.errors import LesionEdgeError
 from lesion_edge.preprocess import load_pixels
+from lesion_train import paper
 from lesion_train.cli import train
 from lesion_train.dataset import load_dataset
 from lesion_train.image_cache import ImageCache
@@ -195,6 +196,69 @@ def test_data_without_any_readable_image_of_a_class_is_refused(tmp_path: Path) -
     with pytest.raises(LesionEdgeError, match="no image of class 'benign' in the train part can be read"):
         train(tmp_path / "data", tmp_path / "run", weights="none", image_size=32)
     assert not (tmp_path / "run").exists()
+
+
+ROW = "benign/00.png,benign,a,train"
+
+
+@pytest.fixture(scope="module")
+def interrupted(images: Callable[..., None], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A table of images, and the folder of a run on it that was interrupted after its first stage."""
+    folder = tmp_path_factory.mktemp("interrupted")
+    images(folder, 3, seed=4)
+    rows = [
+        f"{name}/0{index}.png,{name},{name[0]}{index or ''},{'validation' if index == 2 else 'train'}"
+        for name in ("benign", "malignant")
+        for index in range(3)
+    ]
+    rows[0] = ROW
+    table = folder / "lesions.csv"
+    table.write_text("\n".join(["file,label,group,split", *rows, ""]), encoding="utf-8")
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(paper, "unfreeze_final_layers", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            train(table, folder / "run", weights="none", image_size=32, epochs=1)
+    return table, folder / "run"
+
+
+@pytest.mark.parametrize(
+    ("row", "named"),
+    [
+        pytest.param("benign/00.png,malignant,a,train", "labels", id="label"),
+        pytest.param("benign/00.png,benign,b,train", "labels", id="lesion"),
+        pytest.param("benign/00.png,benign,a,validation", "split", id="split"),
+        pytest.param("", "data, labels, split", id="an image less"),
+    ],
+)
+def test_run_is_not_resumed_on_changed_data(row: str, named: str, interrupted: tuple[Path, Path]) -> None:
+    """An image that was trained on must not turn up in validation."""
+    table, run = interrupted
+    content, before = table.read_text(encoding="utf-8"), digests(run)
+    table.write_text(content.replace(f"{ROW}\n", f"{row}\n" * bool(row)), encoding="utf-8")
+    try:
+        with pytest.raises(LesionEdgeError, match=f"was trained with other {named}: resume with the same ones"):
+            train(table, run, weights="none", image_size=32, epochs=1, resume=True)
+    finally:
+        table.write_text(content, encoding="utf-8")
+    assert digests(run).keys() == before.keys()
+    assert digests(run)["unfinished/progress.npz"] == before["unfinished/progress.npz"]
+
+
+def test_run_that_cannot_be_resumed_is_kept(interrupted: tuple[Path, Path]) -> None:
+    table, run = interrupted
+    (run / "unfinished" / "progress.npz").rename(run / "elsewhere.npz")  # as before the first epoch
+    table.rename(table.with_suffix(".away"))
+    try:
+        with pytest.raises(LesionEdgeError, match="does not exist"):
+            train(table, run, weights="none", image_size=32, epochs=1, resume=True)
+    finally:
+        table.with_suffix(".away").rename(table)
+        (run / "elsewhere.npz").rename(run / "unfinished" / "progress.npz")
+    assert (run / "unfinished" / "settings.json").exists()
 
 
 def test_interrupted_run_goes_on_to_the_same_scores(

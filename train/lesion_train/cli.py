@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 with contextlib.suppress(ImportError):  # without the extra; run_command says so
     import typer
 
-from lesion_edge import console
+from lesion_edge import atomic, console
 from lesion_edge.console import say
 from lesion_edge.errors import LesionEdgeError
 
@@ -70,6 +70,7 @@ def train(
     _require_tensorflow()
     from lesion_train.config import override
     from lesion_train.paper import PaperConfig, train_paper
+    from lesion_train.recipe import CHECKPOINT
     from lesion_train.robust import RobustConfig, train_robust
     from lesion_train.run import TrainConfig
 
@@ -98,7 +99,7 @@ def train(
     try:
         trained = train_recipe(settings, work)
     except LesionEdgeError:
-        if not (work / "progress.npz").exists():
+        if not resume and not (work / CHECKPOINT).exists():
             shutil.rmtree(output)
         raise
     except KeyboardInterrupt:
@@ -129,16 +130,19 @@ def _write_run(settings: TrainConfig[Any], trained: TrainingResult, output: Path
 
 def _open_run(output: Path, settings: TrainConfig[Any], resume: bool) -> Path | None:
     """Folder for unfinished work, or None where the run is finished."""
+    from lesion_train.run import differences
+
     work = output / "unfinished"
     record = work / "settings.json"
-    requested = json.dumps(asdict(settings), indent=1)
+    requested = asdict(settings)
     if resume:
         if (output / "run.json").exists():
             return None
         if not record.exists():
             raise LesionEdgeError(f"{output} is not an interrupted run: leave --resume out")
-        if names := _differences(json.loads(record.read_text(encoding="utf-8")), json.loads(requested)):
-            raise LesionEdgeError(f"{output} was started with other settings, see {record}: {', '.join(names)}")
+        if names := differences(json.loads(record.read_text(encoding="utf-8")), requested):
+            fields = ", ".join(name.removeprefix("config.") for name in names)
+            raise LesionEdgeError(f"{output} was started with other settings, see {record}: {fields}")
         return work
     if output.exists():
         raise LesionEdgeError(f"{output} exists already: choose another --output, or --resume an interrupted run")
@@ -147,20 +151,8 @@ def _open_run(output: Path, settings: TrainConfig[Any], resume: bool) -> Path | 
             f"{settings.data} does not exist: give a folder with one sub-folder per class, or a CSV"
         )
     work.mkdir(parents=True)
-    record.write_text(requested, encoding="utf-8")
+    atomic.write_text(record, json.dumps(requested, indent=1))
     return work
-
-
-def _differences(started: dict[str, Any], requested: dict[str, Any]) -> list[str]:
-    """Names of the settings that are not the same, hyperparameters by their dotted names."""
-    from lesion_train.run import flatten
-
-    first, second = flatten(started), flatten(requested)
-    return [
-        name.removeprefix("config.")
-        for name in {**first, **second}
-        if name not in first or name not in second or first[name] != second[name]
-    ]
 
 
 def _require_tensorflow() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,9 @@ import numpy as np
 
 from lesion_edge import atomic, metrics
 from lesion_edge.console import progress_bar, say
+from lesion_edge.errors import LesionEdgeError
 from lesion_edge.parallel import ordered_map
+from lesion_train.run import differences
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -60,7 +63,10 @@ class Examples:
 class Stage:
     """A part of the training with its own trainable layers and its own optimiser."""
 
+    index: int
+    """Place among the stages of the recipe, from 1: random order and checkpoints go by it."""
     name: str
+    """As the history and the plots show it."""
     model: Any
     """Compiled Keras model from the examples' inputs to probabilities."""
     train: Any
@@ -78,10 +84,13 @@ class Stage:
 
 @dataclass
 class Checkpoint:
-    """What has been trained so far; saved after every epoch."""
+    """What has been trained so far, and of what; saved after every epoch."""
 
     file: Path
-    stage: str = ""
+    identity: dict[str, Any]
+    """Digests of the data and the first weights, and the hyperparameters: what a resumed training must share."""
+    stage: int = 0
+    """Index of the stage that was trained last; 0 before the first epoch."""
     epoch: int = 0
     """Finished epochs of that stage."""
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -89,7 +98,8 @@ class Checkpoint:
 
     def save(self, model: Any) -> None:
         """Write the state together with the model's and its optimiser's variables, in one step."""
-        state = json.dumps({"stage": self.stage, "epoch": self.epoch, "history": self.history})
+        names = ("identity", "stage", "epoch", "history")
+        state = json.dumps({name: getattr(self, name) for name in names})
         arrays = {f"v{index}": np.asarray(value) for index, value in enumerate(_variables(model))}
         with atomic.replacing(self.file) as stream:
             np.savez(stream, allow_pickle=False, state=np.array(state), **arrays)
@@ -104,7 +114,7 @@ class Checkpoint:
         """Write the weights beside the state if the last epoch is the best of its stage."""
         if stage.best_by is None:
             return
-        scores = [row[stage.best_by] for row in self.history if row["stage"] == stage.name]
+        scores = [row[stage.best_by] for row in self.history[-self.epoch :]]
         if scores[-1] == max(scores):
             with averaged_weights(stage):
                 arrays = {f"v{index}": value for index, value in enumerate(stage.model.get_weights())}
@@ -118,16 +128,28 @@ class Checkpoint:
                 stage.model.set_weights([saved[f"v{index}"] for index in range(len(saved.files))])
 
     @property
+    def key(self) -> str:
+        """Short digest of the identity, for the names of files that belong to it."""
+        return hashlib.sha256(json.dumps(self.identity).encode()).hexdigest()[:12]
+
+    @property
     def _best(self) -> Path:
         return self.file.with_name("best.npz")
 
     @classmethod
-    def load(cls, file: Path) -> Checkpoint:
-        """Read the state, or start a new one where there is no file."""
+    def load(cls, file: Path, identity: dict[str, Any]) -> Checkpoint:
+        """Read the state, or start a new one where there is no file.
+
+        Raises:
+            LesionEdgeError: the file belongs to another training.
+        """
         if not file.exists():
-            return cls(file)
+            return cls(file, identity)
         with np.load(file) as saved:
-            return cls(file, **json.loads(str(saved["state"])))
+            checkpoint = cls(file, **json.loads(str(saved["state"])))
+        if names := differences(checkpoint.identity, identity):
+            raise LesionEdgeError(f"{file} was trained with other {', '.join(names)}: resume with the same ones")
+        return checkpoint
 
 
 def fit_stage(stage: Stage, progress: Checkpoint, seed: int) -> None:
@@ -136,17 +158,17 @@ def fit_stage(stage: Stage, progress: Checkpoint, seed: int) -> None:
     The order of the images depends only on seed, stage and epoch, so a resumed run sees what an
     uninterrupted one would have seen.
     """
-    if any(row["stage"] == stage.name for row in progress.history) and progress.stage != stage.name:
+    if progress.stage > stage.index:
         return
     stage.model.optimizer.build(stage.model.trainable_variables)
-    if progress.stage == stage.name:
+    if progress.stage == stage.index:
         progress.restore(stage.model)
     else:
-        progress.stage, progress.epoch = stage.name, 0
+        progress.stage, progress.epoch = stage.index, 0
     validation = stage.validation.batches(stage.batch_size)
     for epoch in range(progress.epoch + 1, stage.epochs + 1):
         name = f"{stage.name}, epoch {epoch}/{stage.epochs}"
-        batches = stage.train.batches(stage.batch_size, np.random.default_rng([seed, epoch, *stage.name.encode()]))
+        batches = stage.train.batches(stage.batch_size, np.random.default_rng([seed, stage.index, epoch]))
         with progress_bar(name, len(batches)) as advance:
             logs = _fit_epoch(stage, batches, validation, advance)
         progress.epoch = epoch

@@ -8,12 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from lesion_edge.errors import LesionEdgeError
 from lesion_train.config import COUNT, NOT_NEGATIVE, POSITIVE
 from lesion_train.features import cached_features, predict_batches
-from lesion_train.fit import Checkpoint, Examples, Stage, fit_stage
+from lesion_train.fit import Examples, Stage, fit_stage
 from lesion_train.model import (
     BASE,
     build_model,
@@ -24,13 +22,11 @@ from lesion_train.model import (
     submodel_after,
     unfreeze_final_layers,
 )
-from lesion_train.recipe import TrainingResult, load_training_data, timed
-from lesion_train.run import data_digest
+from lesion_train.recipe import TrainingData, TrainingResult, load_training_data, start_or_resume, timed
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from lesion_train.image_cache import ImageCache
     from lesion_train.run import TrainConfig
 
 
@@ -71,24 +67,24 @@ def train_paper(settings: TrainConfig[PaperConfig], work: Path) -> TrainingResul
         data = load_training_data(settings, work)
     model = build_model(settings.image_size, len(data.class_names), settings.weights, config.hidden_units)
     last_frozen = _block_input(model, config.first_trainable_layer)
+    progress = start_or_resume(settings, data, model, work)
     if settings.weights == "none":
         images = data.splits["train"].pixels[: config.batchnorm_images]
         init_batchnorm_statistics(model, images, config.random_branch_scale)
     freeze_base(model)
     with timed(seconds, "frozen features"):
-        pooled, late = compute_frozen_features(model, last_frozen, data.splits, work)
+        pooled, late = compute_frozen_features(model, last_frozen, data, work, progress.key)
 
-    progress = Checkpoint.load(work / "progress.npz")
     with timed(seconds, "frozen stage"):
         head = compile_model(submodel_after(model, after="avg_pool"), config.learning_rate)
-        stage = Stage("frozen", head, pooled["train"], pooled["validation"], config.epochs, config.batch_size)
+        stage = Stage(1, "frozen", head, pooled["train"], pooled["validation"], config.epochs, config.batch_size)
         fit_stage(stage, progress, settings.seed)
 
     unfreeze_final_layers(model, config.first_trainable_layer)
     with timed(seconds, "fine-tuned stage"):
         final_layers = compile_model(submodel_after(model, after=last_frozen), config.learning_rate)
         stage = Stage(
-            "fine-tuned", final_layers, late["train"], late["validation"], config.epochs, config.batch_size
+            2, "fine-tuned", final_layers, late["train"], late["validation"], config.epochs, config.batch_size
         )
         fit_stage(stage, progress, settings.seed)
 
@@ -97,22 +93,20 @@ def train_paper(settings: TrainConfig[PaperConfig], work: Path) -> TrainingResul
 
 
 def compute_frozen_features(
-    model: Any, last_frozen: str, splits: dict[str, ImageCache], work: Path
+    model: Any, last_frozen: str, data: TrainingData, work: Path, key: str
 ) -> tuple[dict[str, Examples], dict[str, Examples]]:
     """Run the frozen base once over all images: its pooled output, and what the final layers take.
 
     Args:
         last_frozen: the layer of the base whose output the final layers take.
+        key: of the checkpoint; features of another one are not used.
     """
     extractor = feature_extractor(model, ["avg_pool", last_frozen])
-    # A resumed run may meet changed images; the weights are already fixed by its settings.
-    key = data_digest(list(splits.values()))[:12]
     pooled, late = {}, {}
-    for name, split in splits.items():
-        labels = np.array([sample.label for sample in split.samples])
+    for name, split in data.splits.items():
         files = [f"{name}-pooled", f"{name}-late"]
         values = cached_features(extractor, split.pixels, files, work, key)
-        pooled[name], late[name] = (Examples(array, labels) for array in values)
+        pooled[name], late[name] = (Examples(array, data.labels(name)) for array in values)
     return pooled, late
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,7 @@ from lesion_edge.console import say
 from lesion_edge.errors import LesionEdgeError
 from lesion_train.class_names import choose_positive
 from lesion_train.dataset import load_dataset
+from lesion_train.fit import Checkpoint
 from lesion_train.image_cache import ImageCache, decode
 
 if TYPE_CHECKING:
@@ -22,6 +25,9 @@ if TYPE_CHECKING:
 
     from lesion_train.outlier_score import OutlierScore
     from lesion_train.run import TrainConfig
+
+CHECKPOINT = "progress.npz"
+"""File of the work folder."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +87,34 @@ def load_training_data(settings: TrainConfig[Any], work: Path, train_size: int |
     for reason in skipped:
         say(f"left out: {reason}")
     return TrainingData(dataset.class_names, positive_class, dataset.root, splits, skipped)
+
+
+def start_or_resume(settings: TrainConfig[Any], data: TrainingData, model: Any, work: Path) -> Checkpoint:
+    """Checkpoint of an interrupted training in `work`, or a new one.
+
+    Args:
+        model: with its first weights, of which it keeps the digest.
+
+    Raises:
+        LesionEdgeError: the one in `work` had other data, labels, splits, weights or hyperparameters.
+    """
+    splits, labels = [], []
+    for name, split in data.splits.items():
+        splits.append((name, split.digests))
+        for sample, digest in zip(split.samples, split.digests, strict=True):
+            labels.append((digest, data.class_names[sample.label], sample.group, sample.source, sample.diagnosis))
+    identity = {
+        "data": _digest(sorted(digest for digest, *_ in labels)),
+        "labels": _digest(sorted(labels, key=str)),
+        "split": _digest(splits),
+        "weights": hashlib.sha256(b"".join(values.tobytes() for values in model.get_weights())).hexdigest(),
+        **asdict(settings.config),
+    }
+    return Checkpoint.load(work / CHECKPOINT, identity)
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from lesion_train.augment import Augmentation
 from lesion_train.augmented_dataset import AugmentedDataset, shrink
 from lesion_train.config import COUNT, NOT_NEGATIVE, POSITIVE, SHARE
 from lesion_train.features import cached_features
-from lesion_train.fit import Checkpoint, Examples, Stage, fit_stage
+from lesion_train.fit import Examples, Stage, fit_stage
 from lesion_train.model import (
     build_model,
     feature_extractor,
@@ -31,8 +31,7 @@ from lesion_train.model import (
     unfreeze_final_layers,
 )
 from lesion_train.outlier_score import OutlierScoreConfig, fit_outlier_score, pool_and_predict
-from lesion_train.recipe import TrainingData, TrainingResult, load_training_data, timed
-from lesion_train.run import data_digest
+from lesion_train.recipe import TrainingData, TrainingResult, load_training_data, start_or_resume, timed
 from lesion_train.sampling import sampling_weights
 
 if TYPE_CHECKING:
@@ -128,13 +127,14 @@ def fit_robust(
     weights = draw_probabilities(data, config)
     train, validation = training_examples(settings, data, weights)
     model = build_learning_model(settings, data)
-    progress = Checkpoint.load(work / "progress.npz")
+    progress = start_or_resume(settings, data, model, work)
+    model = prepare_base(model, settings, data)
     if not progress.stage:
         minutes = estimate_minutes(model, train, len(validation.labels), config)
         say(f"fine-tuning takes about {minutes:.0f} minutes")
     with timed(seconds, "frozen stage"):
         freeze_base(model)
-        features = compute_head_features(model, train, validation, settings.seed, data, work)
+        features = compute_head_features(model, train, validation, settings.seed, work, progress.key)
         fit_stage(head_stage(model, features, data, config), progress, settings.seed)
     with timed(seconds, "fine-tuned stage"):
         fit_stage(fine_tuning_stage(model, train, validation, data, config), progress, settings.seed)
@@ -190,6 +190,7 @@ def head_stage(model: Any, features: dict[str, Examples], data: TrainingData, co
     )
     positive = data.class_names.index(data.positive_class)
     return Stage(
+        1,
         "frozen",
         head,
         features["train"],
@@ -208,6 +209,7 @@ def fine_tuning_stage(
     steps = config.epochs * -(-train.count // config.batch_size)
     compile_model(model, (config.learning_rate, config.final_learning_rate), steps, config)
     return Stage(
+        2,
         f"fine-tuned at {train.size}",
         model,
         train,
@@ -249,6 +251,12 @@ def build_learning_model(settings: TrainConfig[RobustConfig], data: TrainingData
     require_layers(
         model, [name for name in (config.first_trainable_layer, config.outlier_score.layer) if name != "none"]
     )
+    return model
+
+
+def prepare_base(model: Any, settings: TrainConfig[RobustConfig], data: TrainingData) -> Any:
+    """Statistics for a base without ImageNet weights, and batch normalisation inside the convolutions."""
+    config = settings.config
     if settings.weights == "none":
         images = data.splits["train"].pixels[: config.batchnorm_images]
         init_batchnorm_statistics(model, images, config.random_branch_scale)
@@ -256,15 +264,17 @@ def build_learning_model(settings: TrainConfig[RobustConfig], data: TrainingData
 
 
 def compute_head_features(
-    model: Any, train: AugmentedDataset, validation: Examples, seed: int, data: TrainingData, work: Path
+    model: Any, train: AugmentedDataset, validation: Examples, seed: int, work: Path, key: str
 ) -> dict[str, Examples]:
     """Run the frozen base once over one epoch's views, for the head to learn from alone.
 
     A head that fits the base already spares it first steps in random directions (Kumar et al. 2022,
     arXiv:2202.10054).
+
+    Args:
+        key: of the checkpoint; features of another one are not used.
     """
     extractor = feature_extractor(model, ["avg_pool"])
-    key = data_digest(list(data.splits.values()))[:12]
     features = {}
     for name, examples in (("train", train.draw(np.random.default_rng(seed))), ("validation", validation)):
         (pooled,) = cached_features(extractor, examples.inputs, [f"{name}-pooled"], work, key)

@@ -128,6 +128,13 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
+    """Dotted names of the entries that two nested mappings do not share, pairs being equal to lists."""
+    flat = [flatten(json.loads(json.dumps(mapping))) for mapping in (first, second)]
+    names = {**flat[0], **flat[1]}
+    return [name for name in names if any(name not in part for part in flat) or flat[0][name] != flat[1][name]]
+
+
 def run_metadata(
     settings: TrainConfig[Any], data: TrainingData, metrics: dict[str, Any], seconds: dict[str, float]
 ) -> dict[str, Any]:
@@ -235,4 +242,6 @@ def write_history(rows: Sequence[dict[str, Any]], path: Path) -> None:
 def save_run(metadata: dict[str, Any], run: Path) -> None:
     """Write `run.json`, last of all: a folder with it is a finished run."""
     metadata["model_sha256"] = hashlib.sha256((run / MODEL_NAME).read_bytes()).hexdigest()
-    atomic.write_text(run / FILE_NAME, json.dumps(metadata, indent=1, ensure_ascii=False) + "\n")
+    text = json.dumps(metadata, indent=1, ensure_ascii=False) + "\n"
+    # Names of files that are not UTF-8 hold surrogates; Python's escape of those is JSON's, too.
+    atomic.write_bytes(run / FILE_NAME, text.encode(errors="backslashreplace"))
