@@ -30,20 +30,20 @@ def fitted() -> OutlierScore:
 
 
 def test_few_lesions_are_refused(fitted: OutlierScore) -> None:
-    assert 0 < fitted.refused(draw(2, 2000)) <= 0.02
-    assert fitted.refused(draw(3, 4000)) < 0.025
+    assert 0 < fitted.refused_share(draw(2, 2000)) <= 0.02
+    assert fitted.refused_share(draw(3, 4000)) < 0.025
 
 
 def test_skin_is_refused_by_the_probe_alone(fitted: OutlierScore) -> None:
-    assert fitted.refused(draw(4, 500, shift=4)) > 0.9
+    assert fitted.refused_share(draw(4, 500, shift=4)) > 0.9
     opposite = draw(5, 500, shift=-2.5)
-    assert fitted.refused(opposite) < 0.2
+    assert fitted.refused_share(opposite) < 0.2
 
 
 def test_what_differs_in_a_quiet_direction_is_refused(fitted: OutlierScore) -> None:
     rng = np.random.default_rng(6)
     shifted = (np.sqrt(draw(7, 200)) + rng.normal(size=CHANNELS)) ** 2
-    assert fitted.refused(shifted.astype(np.float32)) == 1
+    assert fitted.refused_share(shifted.astype(np.float32)) == 1
 
 
 def test_distance_is_that_of_mahalanobis() -> None:

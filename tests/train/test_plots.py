@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
@@ -231,8 +231,8 @@ def test_a_failed_write_keeps_the_old_image(tmp_path: Path, monkeypatch: pytest.
     contact_sheet([], plot)
     before = plot.read_bytes()
 
-    def full_disk(self: Figure, target: Path, **_: Any) -> None:
-        target.write_bytes(b"\x89PNG")
+    def full_disk(self: Figure, target: BinaryIO, **_: Any) -> None:
+        target.write(b"\x89PNG")
         raise OSError("No space left on device")
 
     monkeypatch.setattr(Figure, "savefig", full_disk)

@@ -106,10 +106,10 @@ def test_split_is_the_one_that_the_seed_gives(trained_run: TrainedRun) -> None:
 
 
 def test_file_that_is_no_image_is_named_and_the_command_says_so(trained_run: TrainedRun) -> None:
-    (reason,) = trained_run.record["left_out"]
+    (reason,) = trained_run.record["skipped"]
     assert reason.startswith("benign/broken.jpg: not an image")
     assert trained_run.command.returncode == 1
-    assert f"left out: {reason}" in trained_run.command.stderr
+    assert f"skipped: {reason}" in trained_run.command.stderr
     assert "1 images could not be used" in trained_run.command.stderr
 
 

@@ -1,1 +1,1 @@
-"""Fine-tunes ResNet50 on labelled dermoscopy images and writes a run folder."""
+"""Training of ResNet50 on labelled dermoscopy images, from a folder or CSV to a run folder."""

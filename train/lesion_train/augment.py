@@ -1,6 +1,6 @@
-"""Changes a training image as clinics, cameras and file formats do, so that only the lesion is left to learn.
+"""Augmentation as clinics, cameras and file formats do it, so that only the lesion is left to learn.
 
-Every function takes and gives uint8 (H, W, 3), RGB, and draws from the generator it is given.
+Every function takes and returns RGB images of (H, W, 3) and draws from the generator `rng`.
 """
 
 from __future__ import annotations
@@ -20,62 +20,62 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Strengths of the augmentation. `p_…` are probabilities; pairs are the bounds of a uniform draw."""
+    """Strengths of the augmentation; pairs are the bounds of a uniform draw."""
 
     p_keep_whole: float = field(default=0.2, metadata=SHARE)
-    """Of no crop."""
+    """Probability that the whole image is kept."""
     min_crop_area: float = field(default=0.2, metadata=SHARE)
-    """Smallest share of an image's area that a crop keeps."""
+    """Smallest area of a crop, as a share of the image's."""
     max_stretch: float = field(default=1.6, metadata={"low": 1})
     """Widest change of the aspect ratio, a factor: from a cropped to a squashed 4:3 image, and a bit more."""
     p_flip: float = field(default=0.5, metadata=SHARE)
-    """Of a mirror image."""
+    """Probability of a mirror image."""
     quarter_turns: bool = True
-    """Whether images are turned by 0, 90, 180 or 270 degrees, each as likely: a lesion has no upper side."""
+    """Whether images are turned by 0, 90, 180 or 270 degrees, each as likely."""
     p_rotate: float = field(default=0.3, metadata=SHARE)
-    """Of a turn by any angle."""
+    """Probability of a turn by any angle."""
     max_rotation: float = field(default=45.0, metadata={"low": 0, "high": 180})
-    """Degrees, either way."""
+    """Largest such angle either way, degrees."""
     p_mean_corner: float = field(default=0.5, metadata=SHARE)
-    """Of corners in the image's mean color after such a turn; black otherwise."""
+    """Probability of corners in the mean colour after such a turn; they are black otherwise."""
     p_color: float = field(default=0.9, metadata=SHARE)
-    """Of another camera's colors: the next five."""
+    """Probability of another camera's colours, which the next five fields describe."""
     saturation: tuple[float, float] = field(default=(0.4, 1.6), metadata=NOT_NEGATIVE)
-    """Factor of the distance from gray."""
+    """Factor of the distance from grey."""
     contrast: tuple[float, float] = field(default=(0.6, 1.4), metadata=NOT_NEGATIVE)
-    """Factor of the distance from the mean."""
+    """Factor of the distance from the mean value."""
     brightness: tuple[float, float] = field(default=(0.65, 1.35), metadata=NOT_NEGATIVE)
-    """Factor of the mean."""
+    """Factor of the mean value."""
     gamma: tuple[float, float] = field(default=(0.65, 1.5), metadata=NOT_NEGATIVE)
-    """Exponent of the values from 0 to 1."""
+    """Exponent of the values, scaled to 0 to 1."""
     white_balance: float = field(default=0.2, metadata=NOT_NEGATIVE)
-    """Widest change of a color channel, as the logarithm of its factor."""
+    """Widest change of a colour channel, as the natural logarithm of its factor."""
     p_illumination: float = field(default=0.3, metadata=SHARE)
-    """Of uneven light: the next four."""
+    """Probability of uneven light, which the next four fields describe."""
     max_gradient: float = field(default=0.25, metadata=SHARE)
-    """Brightness gradient from the middle to the edge, as a share of the brightness in the middle."""
+    """Steepest brightness gradient from the middle to the edge, as a share of the brightness in the middle."""
     p_vignette: float = field(default=0.4, metadata=SHARE)
-    """Of the dark surround of a dermatoscope, where the light is uneven."""
+    """Probability of the dark surround of a dermatoscope, where the light is uneven."""
     vignette_radius: tuple[float, float] = field(default=(1.0, 1.4), metadata=NOT_NEGATIVE)
-    """Where the surround is black, in halves of the side."""
+    """Distance from the middle at which the surround is black, in halves of the side."""
     vignette_edge: tuple[float, float] = field(default=(0.03, 0.2), metadata=POSITIVE)
-    """Width of its edge, in halves of the side."""
+    """Width of its soft edge, in halves of the side."""
     p_downscale: float = field(default=0.3, metadata=SHARE)
-    """Of a lower resolution."""
+    """Probability of a lower resolution."""
     downscale: tuple[float, float] = field(default=(0.4, 1.0), metadata={"low": 0.02, "high": 1})
-    """The lower resolution, as a share of the side."""
+    """Side at the lower resolution, as a share of the full one."""
     p_blur: float = field(default=0.15, metadata=SHARE)
-    """Of Gaussian blur."""
+    """Probability of Gaussian blur."""
     blur_radius: tuple[float, float] = field(default=(0.3, 1.5), metadata=NOT_NEGATIVE)
-    """Its standard deviation, pixels."""
+    """Standard deviation of the blur, pixels."""
     p_noise: float = field(default=0.15, metadata=SHARE)
-    """Of Gaussian noise."""
+    """Probability of Gaussian noise."""
     noise: tuple[float, float] = field(default=(1.0, 8.0), metadata=NOT_NEGATIVE)
-    """Its standard deviation, gray levels of 256."""
+    """Standard deviation of the noise, grey levels of 256."""
     p_jpeg: float = field(default=0.4, metadata=SHARE)
-    """Of JPEG compression."""
+    """Probability of JPEG compression."""
     jpeg_quality: tuple[int, int] = field(default=(15, 94), metadata={"low": 1, "high": 100})
-    """Pillow's quality, both bounds included."""
+    """Quality of the JPEG as Pillow counts it, both bounds included."""
 
 
 def augment(pixels: Pixels, size: int, config: Augmentation, rng: np.random.Generator) -> Pixels:
@@ -103,7 +103,7 @@ def random_resized_crop(pixels: Pixels, size: int, config: Augmentation, rng: np
 
 
 def rotate(image: Image.Image, config: Augmentation, rng: np.random.Generator) -> Image.Image:
-    """Flip and turn: by quarter turns always, by any angle sometimes, the corners black or of the mean colour."""
+    """Flip and turn: by quarter turns, and sometimes by any angle, the corners black or of the mean colour."""
     if rng.random() < config.p_flip:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     if config.quarter_turns and (quarters := int(rng.integers(4))):
@@ -120,12 +120,12 @@ def rotate(image: Image.Image, config: Augmentation, rng: np.random.Generator) -
 
 
 def color_jitter(values: NDArray[np.float32], config: Augmentation, rng: np.random.Generator) -> NDArray[Any]:
-    """Another camera: white balance, brightness, contrast, saturation and gamma; float32 (H, W, 3), 0 to 255."""
+    """Saturation, contrast, brightness, white balance and gamma of another camera; float32 (H, W, 3), 0 to 255."""
     if rng.random() < 1 - config.p_color:
         return values
     saturation = np.float32(rng.uniform(*config.saturation))
-    grey = values @ np.array([0.299, 0.587, 0.114], np.float32)
-    values = grey[..., None] + saturation * (values - grey[..., None])
+    gray = values @ np.array([0.299, 0.587, 0.114], np.float32)
+    values = gray[..., None] + saturation * (values - gray[..., None])
     balance = np.exp(rng.uniform(-config.white_balance, config.white_balance, 3)).astype(np.float32)
     mean = values.mean(dtype=np.float32)
     contrast, brightness = np.float32(rng.uniform(*config.contrast)), np.float32(rng.uniform(*config.brightness))
@@ -136,7 +136,7 @@ def color_jitter(values: NDArray[np.float32], config: Augmentation, rng: np.rand
 
 
 def random_illumination(values: NDArray[Any], config: Augmentation, rng: np.random.Generator) -> NDArray[Any]:
-    """A brightness gradient across the image and, sometimes, the dark surround of a dermatoscope."""
+    """Brightness gradient across the image and, sometimes, the dark surround of a dermatoscope."""
     if rng.random() < 1 - config.p_illumination:
         return values
     height, width = values.shape[:2]

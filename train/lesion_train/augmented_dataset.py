@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class AugmentedDataset:
-    """The source of a stage's epochs."""
+    """Training images of which every epoch draws and varies its own."""
 
     pixels: NDArray[np.uint8]
     """(N, H, W, 3), RGB."""

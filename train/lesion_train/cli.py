@@ -1,4 +1,4 @@
-"""`lesion-train`: fine-tune ResNet50 on a folder of labelled images."""
+"""Command `lesion-train`: fine-tune ResNet50 on labelled images and write a run."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ def train(
         Path | None,
         typer.Option(metavar="DIR", help="Folder of the images that a CSV names. [default: the CSV's]"),
     ] = None,
-    recipe: Annotated[Literal["paper", "robust"], typer.Option(help="How to train.")] = "paper",
+    recipe: Annotated[Literal["paper", "robust"], typer.Option(help="Training recipe.")] = "paper",
     weights: Annotated[
-        str, typer.Option(help="Start of the base: imagenet, none, or a weights file.")
+        str, typer.Option(help="Initial weights of ResNet50: imagenet, none or a file.")
     ] = "imagenet",
-    image_size: Annotated[int, typer.Option(min=32, max=1024, help="Side of the network's input, pixels.")] = 180,
+    image_size: Annotated[int, typer.Option(min=32, max=1024, help="Input size of the network, pixels.")] = 180,
     resize: Annotated[
-        Literal["squash", "crop", "pad"], typer.Option(help="How an image becomes square.")
+        Literal["squash", "crop", "pad"], typer.Option(help="Way to make an image square.")
     ] = "squash",
-    epochs: Annotated[int | None, typer.Option(min=1, help="Per stage. [default: the recipe's]")] = None,
-    validation_split: Annotated[float, typer.Option(help="Fraction held out.")] = 0.2,
-    seed: Annotated[int, typer.Option(min=0, help="Decides split, first weights and order.")] = 0,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs per stage. [default: the recipe's]")] = None,
+    validation_split: Annotated[float, typer.Option(help="Fraction of images held out.")] = 0.2,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of split, initial weights and order.")] = 0,
     positive_class: Annotated[
         str | None, typer.Option(help="Class to detect. [default: malignant, or the disease that the names tell]")
     ] = None,
@@ -79,7 +79,7 @@ def train(
         "robust": (RobustConfig(), train_robust),
     }
     config, train_recipe = recipes[recipe]
-    given_epochs = [] if epochs is None else [f"epochs={epochs}"]
+    assignments = [*([] if epochs is None else [f"epochs={epochs}"]), *(assignments or [])]
     settings = TrainConfig(
         data=str(data.resolve()),
         recipe=recipe,
@@ -90,7 +90,7 @@ def train(
         seed=seed,
         positive_class=positive_class,
         data_license=data_license,
-        config=override(config, [*given_epochs, *(assignments or [])]),
+        config=override(config, assignments),
         images=str(images.resolve()) if images else None,
     )
     work = _open_run(output, settings, resume)
@@ -114,7 +114,7 @@ def train(
 
 
 def _write_run(settings: TrainConfig[Any], trained: TrainingResult, output: Path) -> None:
-    """Judge the model and write all files of the run, `run.json` last."""
+    """Evaluate the model and write all files of the run, `run.json` last."""
     from lesion_train.evaluate import draw_plots, evaluate, table
     from lesion_train.run import MODEL_NAME, run_metadata, save_run, write_history
 

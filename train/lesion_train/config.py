@@ -1,4 +1,4 @@
-"""Hyperparameters as frozen dataclasses: their bounds, and fields set by name.
+"""Config dataclasses: bounds of their fields, and fields set by name.
 
 Each recipe has one such config beside its code; a field may itself be a config, whose fields have dotted names.
 """
@@ -18,30 +18,30 @@ COUNT = {"low": 1}
 NOT_NEGATIVE = {"low": 0}
 POSITIVE = {"low": 1e-12}
 SHARE = {"low": 0, "high": 1}
-"""Bounds of fields, their metadata; both belong to the range."""
+"""Bounds of a field, its metadata; both belong to the range."""
 
 Config = TypeVar("Config")
 
 
 def override(config: Config, assignments: Sequence[str]) -> Config:
-    """Copy of a config with fields set as a command line says: `name=value`.
+    """Copy of a config with fields set by `name=value`, as on a command line.
 
     Pairs are written `0.5,1.5`, truth values `true` and `false`.
 
     Raises:
         LesionEdgeError: there is no such field, or the value has another type or lies out of its bounds.
     """
-    known = dict(_leaves(config))
+    leaves = dict(_leaves(config))
     seen: set[str] = set()
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
-        if not equals or name not in known:
+        if not equals or name not in leaves:
             problem = "is not name=value" if not equals else f"names no field of {type(config).__name__}"
             raise LesionEdgeError(f"--set {assignment} {problem}, which has:\n{field_table(config)}")
         if name in seen:
             raise LesionEdgeError(f"{name} is set twice: leave one out")
         seen.add(name)
-        kind, metadata, _ = known[name]
+        kind, metadata, _ = leaves[name]
         try:
             value = _parse(text, kind)
             _check(value, metadata)

@@ -1,4 +1,4 @@
-"""Judges a trained model on both splits, in figures and in images."""
+"""Metrics and plots of a trained model on both splits."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ def draw_plots(trained: TrainingResult, figures: dict[str, Any], folder: Path) -
 
 
 def table(figures: dict[str, Any]) -> str:
-    """The figures of all parts side by side."""
+    """Text table of the metrics, splits side by side."""
     names = [key for key in next(iter(figures.values())) if key != "confusion_matrix"]
-    lines = [" " * 14 + "".join(part.rjust(12) for part in figures)]
+    lines = [" " * 14 + "".join(split.rjust(12) for split in figures)]
     for name in names:
-        cells = (figures[part][name] for part in figures)
+        cells = (figures[split][name] for split in figures)
         lines.append(
             f"{name:<14}"
             + "".join((str(c) if isinstance(c, int) else metrics.format_metric(c)).rjust(12) for c in cells)

@@ -1,4 +1,4 @@
-"""Runs the frozen layers once: what they give is the same in every epoch, so it is kept on disk."""
+"""Features of frozen layers, computed once and kept on disk: they are the same in every epoch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BATCH = 32
 def cached_features(
     extractor: Any, pixels: Any, names: list[str], cache: Path, key: str
 ) -> list[NDArray[np.float32]]:
-    """Give the outputs of a frozen model for every image, computed once.
+    """Outputs of a frozen model for every image, computed once.
 
     Args:
         extractor: Keras model from float32 (N, S, S, 3) RGB to one output per name.
@@ -46,9 +46,9 @@ def cached_features(
                 ):
                     array[start : start + len(batch)] = values
                 advance(len(batch))
-        for array, source, target in zip(arrays, unfinished, files, strict=True):
+        for array, partial, target in zip(arrays, unfinished, files, strict=True):
             array.flush()
-            source.rename(target)
+            partial.rename(target)
     return [np.load(file, mmap_mode="r") for file in files]
 
 

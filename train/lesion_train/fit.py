@@ -1,4 +1,4 @@
-"""Trains one stage of a recipe, epoch by epoch, so that an interrupted run loses at most one epoch."""
+"""Training of one stage of a recipe, with a checkpoint after every epoch."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 WORKERS = 2
-"""Threads that make batches while the network trains."""
+"""Threads that prepare batches while the network trains."""
 LEAST_PROBABILITY = 1e-7
-"""Of the right class, in the loss; as Keras has it."""
+"""Lower bound of the right class's probability in the loss, as in Keras."""
 
 
 @dataclass(frozen=True)
 class Batches:
-    """An epoch, read one batch at a time, so that the examples may be larger than memory."""
+    """Batches of one epoch, read one at a time, so that the examples may be larger than memory."""
 
     examples: Examples
     order: NDArray[np.int64]
-    """(N,), which example comes when."""
+    """(N,), indices of the examples."""
     batch_size: int
 
     def __len__(self) -> int:
         return -(-len(self.order) // self.batch_size)
 
     def __getitem__(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        chosen = self.order[index * self.batch_size : (index + 1) * self.batch_size]
-        return np.asarray(self.examples.inputs[chosen]), self.examples.labels[chosen]
+        batch = self.order[index * self.batch_size : (index + 1) * self.batch_size]
+        return np.asarray(self.examples.inputs[batch]), self.examples.labels[batch]
 
 
 @dataclass(frozen=True)
 class Examples:
-    """What a stage learns from or is watched on."""
+    """Inputs and labels of a split."""
 
     inputs: Any
     """(N, …), float32: an array, perhaps memory-mapped, or what is indexed like one."""
@@ -61,12 +61,12 @@ class Examples:
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of the training with its own trainable layers and its own optimiser."""
+    """Phase of the training with its own trainable layers and its own optimiser."""
 
     index: int
     """Place among the stages of the recipe, from 1: random order and checkpoints go by it."""
     name: str
-    """As the history and the plots show it."""
+    """Name in the history and the plots."""
     model: Any
     """Compiled Keras model from the examples' inputs to probabilities."""
     train: Any
@@ -75,20 +75,20 @@ class Stage:
     epochs: int
     batch_size: int
     averaged: bool = False
-    """Whether the running average of the weights, which the optimiser keeps, is watched and kept as the best."""
-    positive: int | None = None
-    """Class whose ROC AUC is watched."""
+    """Whether the optimiser's running average of the weights is evaluated and kept as the best."""
+    positive_index: int | None = None
+    """Class whose ROC AUC on the validation split the history notes."""
     best_by: str | None = None
     """Column of the history, the larger the better: the stage ends with the weights of its best epoch."""
 
 
 @dataclass
 class Checkpoint:
-    """What has been trained so far, and of what; saved after every epoch."""
+    """State of a training and the identity of what it is trained on; saved after every epoch."""
 
     file: Path
     identity: dict[str, Any]
-    """Digests of the data and the first weights, and the hyperparameters: what a resumed training must share."""
+    """Digests of data and initial weights, and the hyperparameters: what a resumed training must share."""
     stage: int = 0
     """Index of the stage that was trained last; 0 before the first epoch."""
     epoch: int = 0
@@ -180,7 +180,7 @@ def fit_stage(stage: Stage, progress: Checkpoint, seed: int) -> None:
 
 
 def _fit_epoch(stage: Stage, train: Batches, validation: Batches, advance: Any) -> dict[str, float]:
-    """Train on all batches, one call each, and watch the validation part; give the means."""
+    """Train on all batches, one call each, and evaluate the validation split; returns the means."""
     totals: dict[str, float] = {}
     for inputs, labels in ordered_map(train.__getitem__, range(len(train)), WORKERS):
         for name, mean in stage.model.train_on_batch(inputs, labels, return_dict=True).items():
@@ -189,20 +189,18 @@ def _fit_epoch(stage: Stage, train: Batches, validation: Batches, advance: Any) 
     with averaged_weights(stage):
         batches = (validation[index][0] for index in range(len(validation)))
         probabilities = np.concatenate([stage.model.predict_on_batch(inputs) for inputs in batches])
-    truth = validation.examples.labels
-    right = np.clip(probabilities[np.arange(len(truth)), truth], LEAST_PROBABILITY, 1)
-    watched = {
-        "val_accuracy": float((probabilities.argmax(axis=1) == truth).mean()),
-        "val_loss": float(-np.log(right).mean()),
-    }
-    if stage.positive is not None:
-        watched["val_auc"] = metrics.roc_auc(truth == stage.positive, probabilities[:, stage.positive])
-    return totals | watched
+    targets = validation.examples.labels
+    right = np.clip(probabilities[np.arange(len(targets)), targets], LEAST_PROBABILITY, 1)
+    totals["val_accuracy"] = float((probabilities.argmax(axis=1) == targets).mean())
+    totals["val_loss"] = float(-np.log(right).mean())
+    if (index := stage.positive_index) is not None:
+        totals["val_auc"] = metrics.roc_auc(targets == index, probabilities[:, index])
+    return totals
 
 
 @contextmanager
 def averaged_weights(stage: Stage) -> Iterator[None]:
-    """Put the running average into the model for a while."""
+    """Running average of the weights in the model while the block runs."""
     import keras
 
     if not stage.averaged:

@@ -1,4 +1,4 @@
-"""Decodes every image once, through the device's own preprocessing, into an array on disk."""
+"""Cache of decoded images: each goes once through the device's own preprocessing into an array on disk."""
 
 from __future__ import annotations
 

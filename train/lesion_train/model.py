@@ -1,4 +1,4 @@
-"""The network: ResNet50, its own normalisation, and the paper's head."""
+"""Network: ResNet50 with its own normalisation, and the paper's head."""
 
 from __future__ import annotations
 
@@ -40,12 +40,16 @@ def build_model(image_size: int | None, classes: int, weights: str, hidden_units
     import keras
     from keras.applications import resnet50
 
-    source = {"imagenet": "imagenet", "none": None}.get(weights, weights)
-    if source not in ("imagenet", None) and not Path(str(source)).is_file():
+    initial_weights = {"imagenet": "imagenet", "none": None}.get(weights, weights)
+    if initial_weights not in ("imagenet", None) and not Path(str(initial_weights)).is_file():
         raise LesionEdgeError(f"--weights {weights}: no such file (or imagenet, or none)")
     try:
         base = resnet50.ResNet50(
-            include_top=False, weights=source, input_shape=(image_size, image_size, 3), pooling="avg", name=BASE
+            include_top=False,
+            weights=initial_weights,
+            input_shape=(image_size, image_size, 3),
+            pooling="avg",
+            name=BASE,
         )
     except Exception as error:  # Keras raises urllib's, h5py's and its own exceptions here
         reason = " ".join(str(error).split())[:200]
@@ -63,7 +67,9 @@ def build_model(image_size: int | None, classes: int, weights: str, hidden_units
 
 
 def init_batchnorm_statistics(model: Any, pixels: NDArray[np.uint8], branch_scale: float) -> None:
-    """Make a base without ImageNet weights useful while frozen, from training images (N, S, S, 3) RGB.
+    """Initialise batch normalisation without ImageNet weights from training images (N, S, S, 3) RGB.
+
+    Without it a frozen base is of no use.
 
     Each residual branch starts small (Goyal et al. 2017, arXiv:1706.02677, starts it at zero), and the
     statistics of batch normalisation are those of the images; otherwise signals drown in fifty random layers.
@@ -88,7 +94,7 @@ def init_batchnorm_statistics(model: Any, pixels: NDArray[np.uint8], branch_scal
 
 
 def fold_norms(model: Any) -> Any:
-    """The same classifier with each batch normalisation, whose statistics are fixed, inside its convolution.
+    """Copy of the classifier with each batch normalisation, whose statistics are fixed, inside its convolution.
 
     Every step spares two passes over every feature map, which is where a CPU spends its time. The normalisation's
     scale is applied to the kernel in each step, so that the kernels learn at the pace they would have had: those
@@ -131,7 +137,7 @@ def fold_norms(model: Any) -> Any:
 
 
 def unfold_norms(folded: Any, model: Any) -> None:
-    """Give `model`, of `build_model`, the weights of a folded one; its normalisation then changes nothing."""
+    """Set the weights of `model`, of `build_model`, to those of a folded one; its norms then change nothing."""
     base, learned = model.get_layer(BASE), folded.get_layer(BASE)
     for convolution, norm in _convolutions(base):
         kernel, bias, scale = learned.get_layer(convolution.name).get_weights()
@@ -149,12 +155,12 @@ def _convolutions(base: Any) -> list[tuple[Any, Any]]:
 
 
 def freeze_base(model: Any) -> None:
-    """Keep every layer of the base as it is."""
+    """Freeze every layer of the base."""
     model.get_layer(BASE).trainable = False
 
 
 def unfreeze_final_layers(model: Any, first: str) -> None:
-    """Let the base learn from the layer `first` to its end; batch normalisation stays frozen.
+    """Unfreeze the base from the layer `first` to its end; batch normalisation stays frozen.
 
     Args:
         first: a layer of the base, or `none` where only the head learns.
@@ -175,10 +181,10 @@ def require_layers(model: Any, names: Sequence[str]) -> None:
     Raises:
         LesionEdgeError: one is missing.
     """
-    known = [layer.name for layer in model.get_layer(BASE).layers]
+    layers = [layer.name for layer in model.get_layer(BASE).layers]
     for name in names:
-        if name not in known:
-            raise LesionEdgeError(f"ResNet50 has no layer '{name}': its layers are {known[1]} to {known[-1]}")
+        if name not in layers:
+            raise LesionEdgeError(f"ResNet50 has no layer '{name}': its layers are {layers[1]} to {layers[-1]}")
 
 
 def feature_extractor(model: Any, layers: list[str]) -> Any:

@@ -32,7 +32,7 @@ FILE_NAME = "outlier_score.npz"
 
 @dataclass(frozen=True)
 class OutlierScoreConfig:
-    """How the score is fitted."""
+    """Hyperparameters of the fit."""
 
     layer: str = "conv4_block6_out"
     """Keras' name of the layer: early enough not to have forgotten what tells no lesions apart."""
@@ -43,14 +43,14 @@ class OutlierScoreConfig:
     skin_images: int = field(default=150, metadata=COUNT)
     """Generated skins that the score is fitted on."""
     variance_floor: float = field(default=0.05, metadata=NOT_NEGATIVE)
-    """Added to each direction's variance, in units of their mean."""
+    """Term added to each direction's variance, in units of their mean."""
     acceptance_rate: float = field(default=0.9925, metadata=SHARE)
     """Share of the validation lesions that each of the two questions lets pass."""
 
 
 @dataclass(frozen=True)
 class OutlierScore:
-    """Fitted score: a larger number for what is less like a lesion, 1 being the limit of the fit."""
+    """Fitted score: larger for what is less like a lesion, 1 being the limit of the fit."""
 
     mean: NDArray[np.float32]
     """(C,), of the square roots of lesions' features."""
@@ -73,8 +73,8 @@ class OutlierScore:
         distance = self.residual * (centred**2).sum(axis=1) + (centred @ self.directions) ** 2 @ self.weights
         return np.asarray(np.maximum(distance, centred @ self.probe + self.probe_bias), np.float32)
 
-    def refused(self, pooled: NDArray[np.float32]) -> float:
-        """Share of images that the score calls no lesion, 0 to 1."""
+    def refused_share(self, pooled: NDArray[np.float32]) -> float:
+        """Share of images above the limit, 0 to 1."""
         return float((self.score(pooled) > 1).mean())
 
     def save(self, run: Path) -> None:
@@ -114,7 +114,7 @@ def fit_outlier_score(
     augmentation: Augmentation,
     seed: int,
 ) -> OutlierScore:
-    """Fit both questions on training images, and their limits on validation lesions.
+    """Fit both questions on training images and their limits on validation lesions.
 
     Args:
         model: the trained classifier, for images of `size`.
@@ -123,11 +123,11 @@ def fit_outlier_score(
         size: side of the network's input, pixels.
     """
     rng = np.random.default_rng(seed)
-    chosen = np.asarray(
+    subset = np.asarray(
         train[np.sort(rng.choice(len(train), min(config.training_images, len(train)), replace=False))]
     )
-    varied = np.stack([augment(image, size, augmentation, rng) for image in chosen])
-    lesions, _ = pool_and_predict(model, np.concatenate([shrink(chosen, size), varied]), config.layer)
+    varied = np.stack([augment(image, size, augmentation, rng) for image in subset])
+    lesions, _ = pool_and_predict(model, np.concatenate([shrink(subset, size), varied]), config.layer)
     skins = np.stack([draw_skin(rng, size) for _ in range(config.skin_images)])
     skin, _ = pool_and_predict(model, skins, config.layer)
     return fit_score(lesions, skin, validation, config)
@@ -144,10 +144,10 @@ def fit_score(
     The probe is the linear discriminant between lesions and skin under that distribution's covariance.
     """
     lesions, skin, validation = (
-        np.sqrt(np.maximum(part, 0), dtype=np.float64) for part in (lesions, skin, validation)
+        np.sqrt(np.maximum(features, 0), dtype=np.float64) for features in (lesions, skin, validation)
     )
     mean = lesions.mean(axis=0)
-    variances, vectors = (part[..., ::-1] for part in np.linalg.eigh(np.cov(lesions, rowvar=False)))
+    variances, vectors = (values[..., ::-1] for values in np.linalg.eigh(np.cov(lesions, rowvar=False)))
     # Fewer images than channels leave directions without any variance.
     variances = variances + config.variance_floor * variances.mean()
     count = min(config.directions, len(variances) // 2)

@@ -1,4 +1,4 @@
-"""The paper's recipe, step by step.
+"""Recipe of the paper, step by step.
 
 Hussain, Zia, Haider: "Deep Learning-Based Classification of Skin Lesions Using Transfer Learning with ResNet50".
 """
@@ -35,21 +35,21 @@ class PaperConfig:
     """Hyperparameters of the paper's recipe. Where no source is named, the paper gives the value."""
 
     epochs: int = field(default=2, metadata=COUNT)
-    """Of each of the two stages, frozen and fine-tuned."""
+    """Epochs of each of the two stages, frozen and fine-tuned."""
     batch_size: int = field(default=32, metadata=COUNT)
-    """Images."""
+    """Images per step."""
     learning_rate: float = field(default=0.001, metadata=POSITIVE)
-    """Of Adam, in both stages."""
+    """Learning rate of Adam in both stages."""
     hidden_units: int = field(default=512, metadata=COUNT)
     """Width of the dense layer before the softmax."""
     first_trainable_layer: str = "conv5_block3_1_conv"
-    """Where the fine-tuned part begins, the first convolution of a residual block.
+    """First fine-tuned layer, the first convolution of a residual block.
 
-    The paper says "the final few layers": here the last of the sixteen blocks."""
+    The paper says "the final few layers": this is the last of the sixteen blocks."""
     batchnorm_images: int = field(default=128, metadata=COUNT)
-    """Training images for the first statistics of batch normalisation, without ImageNet weights only."""
+    """Training images that set the statistics of batch normalisation, without ImageNet weights only."""
     random_branch_scale: float = field(default=0.2, metadata=NOT_NEGATIVE)
-    """First scale of each residual branch, without ImageNet weights only (after Goyal et al. 2017)."""
+    """Initial scale of each residual branch, without ImageNet weights only (after Goyal et al. 2017)."""
 
 
 def train_paper(settings: TrainConfig[PaperConfig], work: Path) -> TrainingResult:
@@ -111,7 +111,7 @@ def compute_frozen_features(
 
 
 def compile_model(model: Any, learning_rate: float) -> Any:
-    """Set the paper's optimiser, loss and the accuracy it watches."""
+    """Set the paper's optimiser, loss and metric."""
     import keras
 
     model.compile(keras.optimizers.Adam(learning_rate), "sparse_categorical_crossentropy", metrics=["accuracy"])

@@ -1,11 +1,10 @@
-"""The images of a training run: each function draws one figure and writes it as one PNG.
+"""Plots of a training run: each function draws one figure and writes it as one PNG.
 
 Figures are made without pyplot, so drawing needs no display and leaves nothing behind in the process.
 """
 
 from __future__ import annotations
 
-import os
 import textwrap
 from collections.abc import Mapping, Sequence
 from itertools import cycle, pairwise
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lesion_edge import atomic
 from lesion_edge.errors import ImageError
 from lesion_edge.metrics import expected_calibration_error
 from lesion_edge.preprocess import load_pixels
@@ -48,9 +48,9 @@ def plot_history(rows: Sequence[Mapping[str, float | str]], path: Path) -> None:
     stages = [str(row["stage"]) for row in rows]
     for axes, key in zip(figure.subplots(1, 2, gridspec_kw={"wspace": 0.06}), ("loss", "accuracy"), strict=True):
         _label_axes(axes, "epoch", key)
-        for column, colour, name in ((key, SERIES[0], "training"), (f"val_{key}", SERIES[1], "validation")):
+        for column, color, name in ((key, SERIES[0], "training"), (f"val_{key}", SERIES[1], "validation")):
             values = [float(row[column]) for row in rows]
-            axes.plot(epochs, values, color=colour, label=name, marker="o", markersize=4, linewidth=1.6)
+            axes.plot(epochs, values, color=color, label=name, marker="o", markersize=4, linewidth=1.6)
         for epoch, (before, after) in enumerate(pairwise(stages), start=1):
             if before != after:
                 axes.axvline(epoch + 0.5, color=QUIET, linestyle="--", linewidth=1)
@@ -70,7 +70,7 @@ def plot_roc(
     """Write ROC curves, each with its area in the legend ("AUC undefined" where a class is missing).
 
     Args:
-        curves: name → (truth, score). truth: (N,) bool or int, 1 for the positive class; score: (N,) any
+        curves: name → (labels, score). labels: (N,) bool or int, 1 for the positive class; score: (N,) any
             finite floats, higher for the positive class.
     """
     from sklearn.metrics import roc_auc_score, roc_curve
@@ -79,14 +79,14 @@ def plot_roc(
     axes = figure.subplots()
     _label_axes(axes, "1 − specificity", "sensitivity")
     axes.plot([0, 1], [0, 1], color=QUIET, linestyle=":", linewidth=1)
-    for (name, (truth, score)), colour in zip(curves.items(), cycle(SERIES), strict=False):
-        positive = np.asarray(truth, bool)
+    for (name, (labels, score)), color in zip(curves.items(), cycle(SERIES), strict=False):
+        is_positive = np.asarray(labels, bool)
         x, y, area = [], [], "AUC undefined"
-        if positive.any() and not positive.all():
-            x, y, _ = roc_curve(positive, score)
-            area = f"AUC {roc_auc_score(positive, score):.3f}"
-        label = f"{name}: {area} (n = {positive.size})"
-        axes.plot(x, y, color=colour, label=label, linewidth=1.8, **ON_THE_FRAME)
+        if is_positive.any() and not is_positive.all():
+            x, y, _ = roc_curve(is_positive, score)
+            area = f"AUC {roc_auc_score(is_positive, score):.3f}"
+        label = f"{name}: {area} (n = {is_positive.size})"
+        axes.plot(x, y, color=color, label=label, linewidth=1.8, **ON_THE_FRAME)
     axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
     figure.legend(loc="outside upper center", frameon=False)
     _save(figure, path)
@@ -112,12 +112,12 @@ def plot_confusion(matrix: NDArray[np.integer], class_names: Sequence[str], path
     axes.imshow(fractions, cmap="Blues", vmin=0, vmax=1)
     for (row, column), count in np.ndenumerate(counts):
         share = f"{100 * fractions[row, column]:.1f} %" if totals[row] else "–"
-        colour = "white" if fractions[row, column] > 0.65 else "black"
-        axes.text(column, row, f"{count}\n{share}", color=colour, ha="center", va="center", linespacing=1.4)
+        color = "white" if fractions[row, column] > 0.65 else "black"
+        axes.text(column, row, f"{count}\n{share}", color=color, ha="center", va="center", linespacing=1.4)
     slant: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if longest > cell else {}
     axes.set_xticks(range(len(names)), names, parse_math=False, **slant)
     axes.set_yticks(range(len(names)), names, parse_math=False)
-    axes.set(xlabel="predicted", ylabel="truth")
+    axes.set(xlabel="predicted class", ylabel="true class")
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     for boundary in np.arange(1, len(names)) - 0.5:
@@ -127,25 +127,25 @@ def plot_confusion(matrix: NDArray[np.integer], class_names: Sequence[str], path
 
 
 def plot_reliability(
-    truth: NDArray[np.bool_ | np.integer], probability: NDArray[np.floating], path: Path, bins: int = 10
+    labels: NDArray[np.bool_ | np.integer], probability: NDArray[np.floating], path: Path, bins: int = 10
 ) -> None:
     """Write the reliability diagram of the positive class, with the number of images per bin below it.
 
     The title gives the expected calibration error.
 
     Args:
-        truth: (N,) bool or int, 1 for the positive class.
+        labels: (N,) bool or int, 1 for the positive class.
         probability: (N,) float, 0 to 1, of the positive class.
         bins: number of bins of equal width; each is drawn at the mean of its probabilities.
     """
-    positive, predicted = np.asarray(truth, float), np.asarray(probability, float)
-    error = expected_calibration_error(positive, predicted, bins)
+    is_positive, predicted = np.asarray(labels, float), np.asarray(probability, float)
+    error = expected_calibration_error(is_positive, predicted, bins)
     index = np.minimum((predicted * bins).astype(int), bins - 1)
     counts = np.bincount(index, minlength=bins)
     filled = counts > 0
     observed, expected = (
         np.bincount(index, weights=values, minlength=bins)[filled] / counts[filled]
-        for values in (positive, predicted)
+        for values in (is_positive, predicted)
     )
     figure = _new_figure(4.8, 5.8)
     diagram, histogram = figure.subplots(2, 1, sharex=True, height_ratios=(3.2, 1))
@@ -153,7 +153,7 @@ def plot_reliability(
     diagram.plot([0, 1], [0, 1], color=QUIET, linestyle=":", linewidth=1)
     diagram.plot(expected, observed, color=SERIES[0], marker="o", markersize=5, **ON_THE_FRAME)
     diagram.set(xlim=(0, 1), ylim=(0, 1))
-    diagram.set_title(f"ECE {error:.3f} ({bins} bins, n = {positive.size})", fontsize=11, pad=8)
+    diagram.set_title(f"ECE {error:.3f} ({bins} bins, n = {is_positive.size})", fontsize=11, pad=8)
     _label_axes(histogram, "predicted probability", "images")
     histogram.bar((np.arange(bins) + 0.5) / bins, counts, width=0.92 / bins, color=SERIES[0])
     histogram.set_ylim(0, 1.08 * max(counts.max(), 1))
@@ -175,7 +175,7 @@ def contact_sheet(mistakes: Sequence[tuple[Path, str, str, float]], path: Path, 
     side, gap, points = 1.8, 0.15, 8  # inches, inches, font size
     limit = int(side / (points * CHARACTER_INCHES))
     ranked = sorted(mistakes, key=lambda mistake: -mistake[3])
-    too_wide = any(len(f"{truth} → {label} 0.00") > limit for _, truth, label, _ in ranked)
+    too_wide = any(len(f"{true} → {predicted} 0.00") > limit for _, true, predicted, _ in ranked)
     arrow, lines = (" →\n", 3) if too_wide else (" → ", 2)
     columns = max(min(columns, len(ranked)), 1)
     pitch_x, pitch_y = side + gap, side + gap + lines * points * 1.4 / 72
@@ -184,7 +184,7 @@ def contact_sheet(mistakes: Sequence[tuple[Path, str, str, float]], path: Path, 
     figure.set_layout_engine("none")
     if not ranked:
         figure.text(0.5, 0.5, "\nNo mistakes: every image was classified correctly.\n", ha="center", va="center")
-    for index, (file, truth, label, confidence) in enumerate(ranked):
+    for index, (file, true, predicted, confidence) in enumerate(ranked):
         left, bottom = index % columns * pitch_x, height - index // columns * pitch_y - side
         axes = figure.add_axes((left / width, bottom / height, side / width, side / height))
         axes.set_axis_off()
@@ -192,7 +192,7 @@ def contact_sheet(mistakes: Sequence[tuple[Path, str, str, float]], path: Path, 
             axes.imshow(load_pixels(file, round(side * DPI)))
         except ImageError:
             axes.imshow(np.full((1, 1, 3), 224, np.uint8))
-        labels = f"{_shorten(truth, limit - 2)}{arrow}{_shorten(label, limit - 5)} {confidence:.2f}"
+        labels = f"{_shorten(true, limit - 2)}{arrow}{_shorten(predicted, limit - 5)} {confidence:.2f}"
         style: dict[str, Any] = {"va": "top", "fontsize": points, "linespacing": 1.25, "parse_math": False}
         axes.text(0, -0.03, f"{labels}\n{_shorten(file.name, limit)}", transform=axes.transAxes, **style)
     _save(figure, path)
@@ -225,10 +225,5 @@ def _shorten(text: str, limit: int) -> str:
 
 
 def _save(figure: Figure, path: Path) -> None:
-    # A run that is stopped halfway must not leave a truncated image under the final name.
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        figure.savefig(partial, format="png", bbox_inches="tight", pad_inches=0.12, metadata={"Software": None})
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with atomic.replacing(path) as stream:
+        figure.savefig(stream, format="png", bbox_inches="tight", pad_inches=0.12, metadata={"Software": None})

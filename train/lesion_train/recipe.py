@@ -1,4 +1,4 @@
-"""Steps that the recipes share: split, decoding, timing, and the result of a training."""
+"""Steps that both recipes share: split, decoding, checkpoint, timing; and the result of a training."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from lesion_train.run import TrainConfig
 
 CHECKPOINT = "progress.npz"
-"""File of the work folder."""
+"""Name of the checkpoint in the work folder."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class TrainingData:
     class_names: tuple[str, ...]
     positive_class: str
     root: Path
-    """The folder that the samples' paths start from."""
+    """Folder that the samples' paths start from."""
     splits: dict[str, ImageCache]
     """`train` and `validation`."""
     skipped: list[str]
@@ -50,7 +50,7 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """A trained model with all that is needed to judge and describe it."""
+    """Trained model with all that is needed to evaluate and describe it."""
 
     model: Any
     """Keras: float32 (N, S, S, 3) RGB to probabilities (N, K)."""
@@ -60,9 +60,9 @@ class TrainingResult:
     history: list[dict[str, Any]]
     """One row per epoch."""
     seconds: dict[str, float] = field(default_factory=dict)
-    """How long each step took."""
+    """Wall time of each step, seconds."""
     outlier_score: OutlierScore | None = None
-    """What tells lesions from other images, where the recipe fits it."""
+    """Out-of-distribution score, where the recipe fits one."""
 
 
 def load_training_data(settings: TrainConfig[Any], work: Path, train_size: int | None = None) -> TrainingData:
@@ -78,14 +78,14 @@ def load_training_data(settings: TrainConfig[Any], work: Path, train_size: int |
     for name, samples in (("train", dataset.train), ("validation", dataset.validation)):
         size = train_size if name == "train" and train_size else settings.image_size
         split = decode(dataset.root, samples, size, settings.resize, work / f"{name}-pixels.npy")
-        usable = {sample.label for sample in split.samples}
+        readable = {sample.label for sample in split.samples}
         for label, class_name in enumerate(dataset.class_names):
-            if label not in usable:
+            if label not in readable:
                 raise LesionEdgeError(f"no image of class '{class_name}' in the {name} part can be read")
         splits[name] = split
     skipped = dataset.left_out + [reason for split in splits.values() for reason in split.unreadable]
     for reason in skipped:
-        say(f"left out: {reason}")
+        say(f"skipped: {reason}")
     return TrainingData(dataset.class_names, positive_class, dataset.root, splits, skipped)
 
 
@@ -93,7 +93,7 @@ def start_or_resume(settings: TrainConfig[Any], data: TrainingData, model: Any, 
     """Checkpoint of an interrupted training in `work`, or a new one.
 
     Args:
-        model: with its first weights, of which it keeps the digest.
+        model: with its initial weights, whose digest the checkpoint keeps.
 
     Raises:
         LesionEdgeError: the one in `work` had other data, labels, splits, weights or hyperparameters.
@@ -119,7 +119,7 @@ def _digest(content: Any) -> str:
 
 @contextmanager
 def timed(seconds: dict[str, float], name: str) -> Iterator[None]:
-    """Note under `name` how long the block took."""
+    """Wall time of the block, noted under `name`."""
     start = time.perf_counter()
     yield
     seconds[name] = time.perf_counter() - start

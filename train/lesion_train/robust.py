@@ -1,4 +1,4 @@
-"""The robust recipe: for images of clinics and cameras that are not in the training data.
+"""Robust recipe: for images of clinics and cameras that are not in the training data.
 
 Most of ResNet50 learns, on balanced draws of strongly varied images.
 The ingredients: `sampling` (what is drawn), `augment` (how it is varied), and `RobustConfig`.
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from lesion_train.run import TrainConfig
 
 STEP_COST = 4
-"""A training step to a forward pass in time, with its views drawn: as the model that ships took on two cores."""
+"""Time of a training step, views included, to that of a forward pass: as measured on two cores."""
 STRIDE = 32
 """Pixels of the image per place of the last feature map; smaller sizes are multiples of it."""
 
@@ -52,11 +52,11 @@ class RobustConfig:
     """Hyperparameters of the robust recipe. Where no source is named, docs/results.md has the ablation."""
 
     epochs: int = field(default=10, metadata=COUNT)
-    """Of the stage in which the base learns."""
+    """Epochs of the stage in which the base learns."""
     samples_per_epoch: int = field(default=15000, metadata=COUNT)
     """Images drawn for one epoch."""
     batch_size: int = field(default=64, metadata=COUNT)
-    """Images."""
+    """Images per step."""
     cached_size: int = field(default=200, metadata={"low": 32})
     """Side of the training images that crops come out of, pixels; at least the image size is taken."""
     train_size_ratio: float = field(default=0.9, metadata={"low": 0.1, "high": 2})
@@ -67,15 +67,15 @@ class RobustConfig:
     balanced: bool = True
     """Whether classes, and lesions of a class, are drawn alike in each source; false draws every image alike."""
     source_exponent: float = field(default=0.5, metadata=SHARE)
-    """A source's share of the draws goes with its number of lesions to this power."""
+    """Power of a source's number of lesions that its share of the draws goes with."""
     hidden_units: int = field(default=512, metadata=COUNT)
     """Width of the dense layer before the softmax, as in the paper."""
     head_epochs: int = field(default=3, metadata=COUNT)
-    """In which the head learns alone on the frozen base's features (Kumar et al. 2022, arXiv:2202.10054)."""
+    """Epochs in which the head learns alone on the frozen base (Kumar et al. 2022, arXiv:2202.10054)."""
     head_learning_rate: float = field(default=0.001, metadata=POSITIVE)
-    """In those epochs."""
+    """Learning rate in those epochs."""
     first_trainable_layer: str = "conv4_block1_1_conv"
-    """Where the learning part of the base begins: 94 % of its weights. `none`: only the head learns."""
+    """First layer of the base that learns: 94 % of its weights do. `none`: only the head."""
     fold_batchnorm: bool = True
     """Whether each batch normalisation is folded into its convolution while the base learns, for speed."""
     learning_rate: float = field(default=1.5e-4, metadata=POSITIVE)
@@ -85,21 +85,21 @@ class RobustConfig:
     warmup_fraction: float = field(default=0.05, metadata={"low": 0, "high": 0.9})
     """Share of the steps in which the learning rate rises from a tenth of the highest."""
     weight_decay: float = field(default=1e-4, metadata=NOT_NEGATIVE)
-    """Of AdamW."""
+    """Weight decay of AdamW."""
     ema_fraction: float = field(default=0.05, metadata=SHARE)
     """Share of the steps that the running average of the weights goes back over."""
     batchnorm_images: int = field(default=128, metadata=COUNT)
-    """Training images for the first statistics of batch normalisation, without ImageNet weights only."""
+    """Training images that set the statistics of batch normalisation, without ImageNet weights only."""
     random_branch_scale: float = field(default=0.2, metadata=NOT_NEGATIVE)
-    """First scale of each residual branch, without ImageNet weights only (after Goyal et al. 2017)."""
+    """Initial scale of each residual branch, without ImageNet weights only (after Goyal et al. 2017)."""
     augmentation: Augmentation = field(default_factory=Augmentation)
-    """How drawn images are varied."""
+    """Strengths of the augmentation."""
     outlier_score: OutlierScoreConfig = field(default_factory=OutlierScoreConfig)
-    """How the out-of-distribution score is fitted."""
+    """Fit of the out-of-distribution score."""
 
 
 def train_robust(settings: TrainConfig[RobustConfig], work: Path) -> TrainingResult:
-    """Train the robust way; `work` keeps what a resumed run needs.
+    """Train the robust way; `work` folder for what a resumed run needs.
 
     Raises:
         LesionEdgeError: the data, the weights or a layer's name cannot be used.
@@ -117,8 +117,8 @@ def fit_robust(
 
     Args:
         data: the training split at the cached size, the validation split at the image size.
-        work: keeps what a resumed run needs.
-        seconds: gets how long each step took.
+        work: folder for what a resumed run needs.
+        seconds: receives the wall time of each step.
     """
     import keras
 
@@ -139,11 +139,11 @@ def fit_robust(
     with timed(seconds, "fine-tuned stage"):
         fit_stage(fine_tuning_stage(model, train, validation, data, config), progress, settings.seed)
 
-    with timed(seconds, "judging"):
+    with timed(seconds, "evaluation"):
         finished = finish_model(model, settings, data, weights)
         validation_pixels = data.splits["validation"].pixels
         pooled, probabilities = pool_and_predict(finished, validation_pixels, config.outlier_score.layer)
-    with timed(seconds, "outliers"):
+    with timed(seconds, "outlier score"):
         outlier_score = fit_outlier_score(
             finished,
             data.splits["train"].pixels,
@@ -157,7 +157,7 @@ def fit_robust(
 
 
 def draw_probabilities(data: TrainingData, config: RobustConfig) -> NDArray[np.float64]:
-    """How likely each training image is drawn, (N,); they sum to 1."""
+    """Probability of each training image to be drawn, (N,); they sum to 1."""
     samples = data.splits["train"].samples
     if not config.balanced:
         return np.full(len(samples), 1 / len(samples))
@@ -184,11 +184,11 @@ def training_examples(
 
 
 def head_stage(model: Any, features: dict[str, Examples], data: TrainingData, config: RobustConfig) -> Stage:
-    """The stage in which the head learns alone, on the frozen base's features."""
+    """Stage in which the head learns alone, on the frozen base's features."""
     head = compile_model(
         submodel_after(model, after="avg_pool"), (config.head_learning_rate, config.head_learning_rate), 1, config
     )
-    positive = data.class_names.index(data.positive_class)
+    positive_index = data.class_names.index(data.positive_class)
     return Stage(
         1,
         "frozen",
@@ -197,14 +197,14 @@ def head_stage(model: Any, features: dict[str, Examples], data: TrainingData, co
         features["validation"],
         config.head_epochs,
         config.batch_size,
-        positive=positive,
+        positive_index=positive_index,
     )
 
 
 def fine_tuning_stage(
     model: Any, train: AugmentedDataset, validation: Examples, data: TrainingData, config: RobustConfig
 ) -> Stage:
-    """The stage in which most of the base learns."""
+    """Stage in which most of the base learns."""
     unfreeze_final_layers(model, config.first_trainable_layer)
     steps = config.epochs * -(-train.count // config.batch_size)
     compile_model(model, (config.learning_rate, config.final_learning_rate), steps, config)
@@ -217,7 +217,7 @@ def fine_tuning_stage(
         config.epochs,
         config.batch_size,
         averaged=True,
-        positive=data.class_names.index(data.positive_class),
+        positive_index=data.class_names.index(data.positive_class),
         best_by="val_auc",
     )
 
@@ -225,7 +225,7 @@ def fine_tuning_stage(
 def finish_model(
     model: Any, settings: TrainConfig[RobustConfig], data: TrainingData, weights: NDArray[np.float64]
 ) -> Any:
-    """The same weights in float32 and at one size, which the exporter takes, with the data's class prior."""
+    """Model for export: the same weights in float32 and at one size, corrected to the data's class prior."""
     config = settings.config
     finished = build_model(settings.image_size, len(data.class_names), "none", config.hidden_units)
     if config.fold_batchnorm:
@@ -302,7 +302,7 @@ def compile_model(model: Any, rates: tuple[float, float], steps: int, config: Ro
 
 
 def correct_class_prior(model: Any, labels: NDArray[np.int64], weights: NDArray[np.float64]) -> None:
-    """Let probabilities be those of the classes as common as they are, not as often as they were drawn.
+    """Correct probabilities from the classes as they were drawn to the classes as common as they are.
 
     Adds the logarithm of the ratio to the logits' bias (Elkan 2001, "The foundations of cost-sensitive learning").
 

@@ -1,9 +1,10 @@
-"""Run folder: what a training leaves behind and an export reads; its format is written and read here alone."""
+"""Run folder, the result of a training: its format is written and read in this module alone."""
 
 from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 import platform
 from dataclasses import asdict, dataclass
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from lesion_train.image_cache import ImageCache
     from lesion_train.recipe import TrainingData
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 FILE_NAME = "run.json"
 MODEL_NAME = "model.keras"
 PACKAGES = ("tensorflow", "keras", "numpy", "pillow")
@@ -39,49 +40,50 @@ class Sample:
     label: int
     """Index into the class names."""
     group: str | None = None
-    """The lesion (or patient) it shows; a group never lies on both sides of a split."""
+    """Lesion (or patient) that it shows; a group never lies on both sides of a split."""
     source: str | None = None
-    """The collection it comes from."""
+    """Collection that it comes from."""
     diagnosis: str | None = None
-    """What the lesion is, finer than the class; the model card tells the scores of each."""
+    """Diagnosis, finer than the class; the model card has the scores of each."""
     sha256: str = ""
-    """Of the file when it was trained on; empty before it was read."""
+    """Digest of the file when it was trained on; empty before it was read."""
 
 
 @dataclass(frozen=True)
 class TrainConfig(Generic[Config]):
-    """What a run was asked for; a run is resumed only with the same."""
+    """Request for a training; a run is resumed only with the same one."""
 
     data: str
     """Absolute path of the folder or CSV."""
     recipe: str
     """`paper` or `robust`."""
     weights: str
-    """Start of the base: `imagenet`, `none` or a file."""
+    """Initial weights of the base: `imagenet`, `none` or a file."""
     image_size: int
     """Pixels."""
     resize: preprocess.Resize
+    """Way to make an image square."""
     validation_split: float
     """Fraction held out, 0 to 1."""
     seed: int
-    """Of split, first weights, draws and augmentation."""
+    """Random seed of split, initial weights, draws and augmentation."""
     positive_class: str | None
-    """As asked for; None leaves the choice to `choose_positive`."""
+    """As requested; None leaves the choice to `choose_positive`."""
     data_license: str | None
-    """Of the images, for the model card."""
+    """License of the images, for the model card."""
     config: Config
-    """The recipe's hyperparameters: `PaperConfig` or `RobustConfig`."""
+    """Hyperparameters of the recipe: `PaperConfig` or `RobustConfig`."""
     images: str | None = None
     """Absolute path of the folder of the images that a table names; None: the table's own."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """A finished training, as `run.json` holds it."""
+    """Finished training, as `run.json` holds it."""
 
     folder: Path
     root: Path
-    """The folder that the samples' paths start from."""
+    """Folder that the samples' paths start from."""
     class_names: tuple[str, ...]
     positive_class: str
     image_size: int
@@ -130,9 +132,9 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
     """Dotted names of the entries that two nested mappings do not share, pairs being equal to lists."""
-    flat = [flatten(json.loads(json.dumps(mapping))) for mapping in (first, second)]
-    names = {**flat[0], **flat[1]}
-    return [name for name in names if any(name not in part for part in flat) or flat[0][name] != flat[1][name]]
+    before, after = (flatten(json.loads(json.dumps(mapping))) for mapping in (first, second))
+    shared = before.keys() & after.keys()
+    return [name for name in before | after if name not in shared or before[name] != after[name]]
 
 
 def run_metadata(
@@ -169,7 +171,7 @@ def run_metadata(
             ]
             for name, split in data.splits.items()
         },
-        "left_out": data.skipped,
+        "skipped": data.skipped,
         "metrics": metrics,
         "seconds": {name: round(value, 1) for name, value in seconds.items()},
         "versions": {
@@ -184,7 +186,7 @@ def load_run(folder: Path, data: Path | None = None) -> Run:
     """Read and check `run.json`.
 
     Args:
-        data: where the images are now, if not where the training found them.
+        data: folder of the images, if they were moved after the training.
 
     Raises:
         LesionEdgeError: it is not a finished run, or of another version.
@@ -208,9 +210,9 @@ def load_run(folder: Path, data: Path | None = None) -> Run:
                     entry.get("diagnosis"),
                     entry["sha256"],
                 )
-                for entry in record["split"][part]
+                for entry in record["split"][split]
             ]
-            for part in ("train", "validation")
+            for split in ("train", "validation")
         )
         if record["positive_class"] not in names:
             raise ValueError("positive_class is not a class")
@@ -232,11 +234,12 @@ def load_run(folder: Path, data: Path | None = None) -> Run:
 
 
 def write_history(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """Write one line per epoch."""
-    with path.open("w", encoding="utf-8", newline="") as stream:
-        table = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
-        table.writeheader()
-        table.writerows(rows)
+    """Write `history.csv`, one line per epoch."""
+    stream = io.StringIO()
+    table = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
+    atomic.write_text(path, stream.getvalue())
 
 
 def save_run(metadata: dict[str, Any], run: Path) -> None:

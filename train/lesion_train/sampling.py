@@ -1,4 +1,4 @@
-"""Chooses what an epoch sees: neither how common a class is nor where an image comes from may tell the class."""
+"""Sampling of an epoch: neither how common a class is nor where an image comes from may tell the class."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def sampling_weights(samples: Sequence[Sample], source_exponent: float) -> NDArr
         source_exponent: a source's share goes with its number of lesions to this power: below 1, a small one from
             another camera counts for more than its size.
     """
-    collections = assign_source(samples)
+    sources = assign_source(samples)
     lesions: dict[str, dict[int, dict[str, list[int]]]] = defaultdict(
         lambda: defaultdict(lambda: defaultdict(list))
     )
-    for index, (sample, collection) in enumerate(zip(samples, collections, strict=True)):
-        lesions[collection][sample.label][_lesion(sample, index)].append(index)
+    for index, (sample, source) in enumerate(zip(samples, sources, strict=True)):
+        lesions[source][sample.label][_lesion(sample, index)].append(index)
     weights = np.zeros(len(samples))
     for classes in lesions.values():
         share = sum(map(len, classes.values())) ** source_exponent / len(classes)
@@ -40,7 +40,7 @@ def sampling_weights(samples: Sequence[Sample], source_exponent: float) -> NDArr
 
 
 def assign_source(samples: Sequence[Sample]) -> list[str]:
-    """The collection that each sample counts for.
+    """Source that each sample counts for.
 
     A lesion that several sources show counts for the largest of them. A source without lesions of some class
     counts for the smallest that has all: alone, it would teach that its camera means one class.
@@ -56,9 +56,9 @@ def assign_source(samples: Sequence[Sample]) -> list[str]:
     for key, sample in zip(keys, samples, strict=True):
         classes[home[key]].add(sample.label)
     count = len({sample.label for sample in samples})
-    whole = [name for name in classes if len(classes[name]) == count]
-    smallest = min(whole, key=lambda name: (lesions[name], name), default="")
-    return [home[key] if not whole or home[key] in whole else smallest for key in keys]
+    complete = [name for name in classes if len(classes[name]) == count]
+    smallest = min(complete, key=lambda name: (lesions[name], name), default="")
+    return [home[key] if not complete or home[key] in complete else smallest for key in keys]
 
 
 def _lesion(sample: Sample, index: int) -> str:

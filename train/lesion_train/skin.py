@@ -17,7 +17,7 @@ BROWN = np.array([[0.66, 0.44, 0.32], [0.45, 0.26, 0.18], [0.22, 0.13, 0.11]])
 
 
 def blend(anchors: NDArray[np.float64], position: float) -> Plane:
-    """The RGB colour at position in [0, 1] along a row of anchor colours."""
+    """RGB colour at position in [0, 1] along a row of anchor colours."""
     stops = np.linspace(0, 1, len(anchors))
     return np.array([np.interp(position, stops, channel) for channel in anchors.T], dtype=np.float32)
 
