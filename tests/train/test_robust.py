@@ -15,6 +15,7 @@ from lesion_train import robust
 from lesion_train.augment import Augmentation
 from lesion_train.augmented_dataset import AugmentedDataset, shrink
 from lesion_train.outlier_score import OutlierScoreConfig
+from lesion_train.probe import probe_sources
 from lesion_train.recipe import TrainingResult
 from lesion_train.robust import RobustConfig
 from lesion_train.run import TrainConfig
@@ -81,6 +82,21 @@ def test_watched_auc_is_that_of_the_positive_class(resumed: tuple[list[dict[str,
     truth = trained.data.labels("validation") == 1
     score = trained.probabilities["validation"][:, 1]
     assert trained.history[-1]["val_auc"] == pytest.approx(metrics.roc_auc(truth, score), abs=0.1)
+
+
+def test_sources_are_probed_where_they_are_named(resumed: tuple[list[dict[str, Any]], TrainingResult]) -> None:
+    trained = resumed[1]
+    assert probe_sources(trained) == {}
+    split = trained.data.splits["validation"]
+    samples = [
+        dataclasses.replace(sample, source=("clinic", "archive")[index % 2])
+        for index, sample in enumerate(split.samples)
+    ]
+    named = dataclasses.replace(trained.data, splits={"validation": dataclasses.replace(split, samples=samples)})
+    probes = probe_sources(dataclasses.replace(trained, data=named))
+    assert probes["source"]["targets"] == ["archive", "clinic"]
+    assert probes["source"]["images"] == len(samples)
+    assert 0 <= probes["source"]["balanced_accuracy"] <= 1
 
 
 def test_probabilities_are_corrected_for_classes_drawn_more_often_than_they_are() -> None:

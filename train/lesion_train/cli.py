@@ -116,6 +116,7 @@ def train(
 def _write_run(settings: TrainConfig[Any], trained: TrainingResult, output: Path) -> None:
     """Evaluate the model and write all files of the run, `run.json` last."""
     from lesion_train.evaluate import draw_plots, evaluate, table
+    from lesion_train.probe import probe_sentence, probe_sources
     from lesion_train.run import MODEL_NAME, run_metadata, save_run, write_history
 
     figures = evaluate(trained)
@@ -124,8 +125,12 @@ def _write_run(settings: TrainConfig[Any], trained: TrainingResult, output: Path
     trained.model.save(output / MODEL_NAME)
     if trained.outlier_score is not None:
         trained.outlier_score.save(output)
-    save_run(run_metadata(settings, trained.data, figures, trained.seconds), output)
+    probes = probe_sources(trained)
+    scores = {**figures, "probe": probes} if probes else figures
+    save_run(run_metadata(settings, trained.data, scores, trained.seconds), output)
     say(table(figures))
+    if probes:
+        say(probe_sentence(probes))
 
 
 def _open_run(output: Path, settings: TrainConfig[Any], resume: bool) -> Path | None:
