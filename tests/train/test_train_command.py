@@ -192,7 +192,7 @@ def test_data_without_any_readable_image_of_a_class_is_refused(tmp_path: Path) -
     for name in ("benign", "malignant"):
         (tmp_path / "data" / name).mkdir(parents=True)
         for index in range(10):
-            (tmp_path / "data" / name / f"{index}.jpg").write_text("not an image", encoding="utf-8")
+            (tmp_path / "data" / name / f"{index}.jpg").write_text(f"not image {name} {index}", encoding="utf-8")
     with pytest.raises(LesionEdgeError, match="no image of class 'benign' in the train part can be read"):
         train(tmp_path / "data", tmp_path / "run", weights="none", image_size=32)
     assert not (tmp_path / "run").exists()
