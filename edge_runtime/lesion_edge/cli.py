@@ -126,6 +126,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--completion",
         action=_PrintCompletion,
         choices=("bash", "zsh", "fish", "powershell"),
+        default=argparse.SUPPRESS,
         help="print the completion script of a shell, and end",
     )
     add("--version", action="version", version=f"lesion-edge {__version__}")
