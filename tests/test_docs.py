@@ -8,6 +8,7 @@ number for any number.
 from __future__ import annotations
 
 import ast
+import inspect
 import os
 import re
 import shlex
@@ -16,6 +17,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer.main
@@ -24,8 +26,9 @@ import lesion_edge
 from lesion_edge.classifier import SHIPPED_BUNDLE
 from lesion_edge.cli import build_parser
 from lesion_edge.manifest import FILE_NAME, load_manifest
-from lesion_export.cli import export
+from lesion_export.cli import _provenance, export
 from lesion_train.cli import train
+from lesion_train.run import run_metadata
 
 pytest.importorskip("onnxruntime")
 
@@ -167,3 +170,25 @@ def test_gates_of_the_shipped_model_are_explained() -> None:
     explained = set(re.findall(r"^\| `([^`]+)` \|", page, re.MULTILINE))
     passed = {gate["name"] for gate in load_manifest(SHIPPED_BUNDLE).provenance["gates"]}
     assert passed <= explained
+
+
+def returned_keys(function: Callable[..., dict[str, Any]]) -> set[str]:
+    """Keys of the dictionary that a function returns."""
+    (tree,) = ast.parse(inspect.getsource(function)).body
+    (returned,) = [node.value for node in ast.walk(tree) if isinstance(node, ast.Return)]
+    assert isinstance(returned, ast.Dict)
+    return {key.value for key in returned.keys if isinstance(key, ast.Constant) and isinstance(key.value, str)}
+
+
+@pytest.mark.parametrize(
+    ("page", "heading", "keys"),
+    [
+        pytest.param("run.md", "## run.json", {*returned_keys(run_metadata), "model_sha256"}, id="run.json"),
+        pytest.param("bundle.md", "### provenance", returned_keys(_provenance), id="provenance"),
+    ],
+)
+def test_keys_are_documented(page: str, heading: str, keys: set[str]) -> None:
+    text = (ROOT / "docs" / "reference" / page).read_text(encoding="utf-8")
+    table = text.partition(f"\n{heading}\n")[2].partition("\n#")[0]
+    cells = re.findall(r"^\| (`[^|]+) \|", table, re.MULTILINE)
+    assert {key for cell in cells for key in re.findall(r"`([^`]+)`", cell)} == keys
