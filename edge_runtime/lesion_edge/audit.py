@@ -53,7 +53,7 @@ class AuditLog:
         self._positive_class = classifier.manifest.positive_class
         self._model = {
             "bundle": classifier.manifest.digest,
-            "site": None,
+            "site": classifier.site and classifier.site.digest,
             "variant": classifier.variant,
             "device": classifier.device,
             "threshold": classifier.threshold,

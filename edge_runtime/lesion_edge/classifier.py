@@ -22,6 +22,8 @@ from lesion_edge.session import check_signature, choose_device, open_session
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from lesion_edge.site import Site
+
 TRUST_VARIABLE = "LESION_EDGE_TRUST"
 """Environment variable with the path of the public key that every bundle has to be signed by."""
 
@@ -104,9 +106,18 @@ class Classifier:
         variant: str | None = None,
         threshold: float | None = None,
         trust: str | os.PathLike[str] | None = None,
+        site: str | os.PathLike[str] | None = None,
     ) -> None:
         trust = trust or os.environ.get(TRUST_VARIABLE) or None
-        self._arguments = (os.fspath(bundle), device, threads, variant, threshold, trust and os.fspath(trust))
+        self._arguments = (
+            os.fspath(bundle),
+            device,
+            threads,
+            variant,
+            threshold,
+            trust and os.fspath(trust),
+            site,
+        )
         if threads is not None and threads < 1:
             raise LesionEdgeError(f"{threads} threads: at least 1 is needed")
         if threshold is not None and not 0 <= threshold <= 1:
@@ -132,7 +143,16 @@ class Classifier:
             # A signature is over the whole bundle, and so is its proof.
             for name in self.manifest.variants.keys() - {self.variant}:
                 read_variant(Path(bundle), self.manifest, name)
-        self.threshold = self.manifest.variants[self.variant].threshold if threshold is None else threshold
+        self.site: Site | None = None
+        """Side file that moves probabilities, threshold and refusals, or None."""
+        self.threshold = self.manifest.variants[self.variant].threshold
+        if site is not None:
+            from lesion_edge.site import load_site
+
+            self.site = load_site(Path(site), self)
+            self.threshold = self.site.threshold
+        if threshold is not None:
+            self.threshold = threshold
 
     def _open(self, bundle: Path, variant: str | None) -> None:
         self.variant = variant or _preferred_variant(self.manifest, self.device)
@@ -156,6 +176,7 @@ class Classifier:
         variant: str | None = None,
         threshold: float | None = None,
         trust: str | os.PathLike[str] | None = None,
+        site: str | os.PathLike[str] | None = None,
     ) -> Classifier:
         """Open a bundle.
 
@@ -164,16 +185,17 @@ class Classifier:
             device: `auto`, or one of `lesion_edge.session.PROVIDERS`, which is then used or refused.
             threads: images in work at once; None takes the CPUs this process may use.
             variant: `int8`, `fp16` or `fp32`; None takes what suits the device.
-            threshold: 0 to 1, in place of the bundle's.
+            threshold: 0 to 1, in place of the bundle's or the site's.
             trust: PEM file of a public key; a bundle that is not signed by it is refused. None takes the path in
                 the environment variable `LESION_EDGE_TRUST`, and without one asks for no signature.
+            site: side file of `lesion-infer --fit-site`, for this very bundle and variant.
 
         Raises:
             LesionEdgeError: the bundle is missing, damaged, changed or not signed, or the device cannot be had.
         """
         if bundle is None and not SHIPPED_BUNDLE.is_dir():
             raise LesionEdgeError("no model ships with this installation: name a bundle with --model")
-        return cls(bundle or SHIPPED_BUNDLE, device, threads, variant, threshold, trust)
+        return cls(bundle or SHIPPED_BUNDLE, device, threads, variant, threshold, trust, site)
 
     def predict(
         self,
@@ -257,6 +279,8 @@ class Classifier:
         names = ["probabilities", *(["cam"] if cam else []), *(["outlier"] if self._scores_outliers else [])]
         outputs = dict(zip(names, self._call(names, pixels), strict=True))
         manifest = self.manifest
+        if self.site is not None:
+            outputs = self.site.apply(outputs, manifest.class_names.index(manifest.positive_class))
         return label_outputs(outputs, manifest.class_names, manifest.positive_class, self.threshold, paths)
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from lesion_edge import __version__, console
 from lesion_edge.errors import LesionEdgeError
@@ -98,6 +98,24 @@ def build_parser() -> argparse.ArgumentParser:
         help="decision threshold on the probability of the positive class [default: the bundle's]",
     )
     add(
+        "--site",
+        type=Path,
+        metavar="FILE",
+        help="side file of --fit-site: probabilities, threshold and refusals as they fit this clinic",
+    )
+    add(
+        "--fit-site",
+        type=Path,
+        metavar="FILE",
+        help="write a side file, fitted to labelled images: class-named folders, or a CSV with file,label[,group]",
+    )
+    add(
+        "--target-sensitivity",
+        type=_probability,
+        metavar="S",
+        help="sensitivity that the threshold of --fit-site is chosen for [default: 0.9]",
+    )
+    add(
         "--evaluate",
         action="store_true",
         help="metrics against the class-named parent folders, with confidence intervals",
@@ -157,9 +175,27 @@ def infer() -> bool:
         )
     if self_test:
         return _self_test(options["model"], options["device"], options["variant"], options["trust"])
+    fit_site, target_sensitivity = options.pop("fit_site"), options.pop("target_sensitivity")
+    if fit_site is not None:
+        return _fit_site(options, fit_site, 0.9 if target_sensitivity is None else target_sensitivity)
+    if target_sensitivity is not None:
+        raise LesionEdgeError("--target-sensitivity needs --fit-site, the side file to write")
     from lesion_edge.inference import InferenceOptions, run
 
     return run(InferenceOptions(**options))
+
+
+def _fit_site(options: dict[str, Any], output: Path, target_sensitivity: float) -> bool:
+    used = ("paths", "model", "device", "threads", "variant", "trust", "format")
+    if others := [name for name, value in options.items() if value and name not in used]:
+        raise LesionEdgeError(f"--fit-site only fits: it goes without --{', --'.join(others).replace('_', '-')}")
+    from lesion_edge.classifier import Classifier
+    from lesion_edge.labeled import fit_site_file
+
+    arguments = {name: options[name] for name in used[1:-1]}
+    return fit_site_file(
+        Classifier.load(arguments.pop("model"), **arguments), options["paths"], output, target_sensitivity
+    )
 
 
 def _self_test(model: Path | None, device: str, variant: str | None, trust: Path | None) -> bool:

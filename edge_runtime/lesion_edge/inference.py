@@ -38,6 +38,7 @@ class InferenceOptions:
     batch_size: int | None = None
     threshold: float | None = None
     trust: Path | None = None
+    site: Path | None = None
     evaluate: bool = False
     heatmaps: Path | None = None
     report: Path | None = None
@@ -151,7 +152,13 @@ def _open_classifier(options: InferenceOptions) -> Classifier:
     from lesion_edge.classifier import Classifier
 
     classifier = Classifier.load(
-        options.model, options.device, options.threads, options.variant, options.threshold, options.trust
+        options.model,
+        options.device,
+        options.threads,
+        options.variant,
+        options.threshold,
+        options.trust,
+        options.site,
     )
     if options.device == "auto" and (classifier.device != "cpu" or classifier.fallback):
         reason = f", because {classifier.fallback}" if classifier.fallback else ""
@@ -160,7 +167,8 @@ def _open_classifier(options: InferenceOptions) -> Classifier:
 
 
 def _device_name(classifier: Classifier) -> str:
-    return f"{classifier.device} ({classifier.variant})"
+    site = f", site {classifier.site.digest[:12]}" if classifier.site is not None else ""
+    return f"{classifier.device} ({classifier.variant}{site})"
 
 
 def _completed_rows(options: InferenceOptions, classifier: Classifier, results: _Results) -> CompletedRows | None:

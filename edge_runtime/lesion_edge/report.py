@@ -84,10 +84,11 @@ class Report:
     def _write(self) -> None:
         classifier = self._classifier
         threshold = classifier.threshold
+        site = f", fitted to site {classifier.site.digest[:12]}" if classifier.site is not None else ""
         rule = "the most probable class" if threshold is None else f"threshold {threshold:.4g}"
         page = self._environment.get_template("report.html").generate(
             total=len(self._labelled) + len(self._refused) + len(self._errors),
-            model=f"Lesion Edge {__version__}, {classifier.variant} graph on {classifier.device}, {rule}",
+            model=f"Lesion Edge {__version__}, {classifier.variant} graph on {classifier.device}, {rule}{site}",
             positive_class=classifier.manifest.positive_class,
             threshold=threshold,
             slider=f"{0.5 if threshold is None else threshold:.3f}",
