@@ -113,7 +113,7 @@ def test_crop_keeps_at_least_the_smallest_area() -> None:
 
 Change = Callable[[Any, Augmentation, np.random.Generator], Any]
 CHANGES: list[tuple[str, Change, bool, float]] = [
-    ("colours", color_jitter, True, 0.6),
+    ("color", color_jitter, True, 0.6),
     ("light", random_illumination, True, 0.2),
     ("rotation", rotate, False, 0.6),
     ("degrading", degrade_quality, False, 0.5),

@@ -172,8 +172,8 @@ def test_stage_ends_with_the_weights_of_its_best_epoch(interrupted: bool, tmp_pa
         fit_stage(stage, progress, SEED)
     reached = [row["val_accuracy"] for row in progress.history]
     assert max(reached) > reached[-1]
-    kept = model.evaluate(VALIDATION.inputs, VALIDATION.labels, verbose=0)[1]
-    assert kept == pytest.approx(max(reached))
+    best_accuracy = model.evaluate(VALIDATION.inputs, VALIDATION.labels, verbose=0)[1]
+    assert best_accuracy == pytest.approx(max(reached))
 
 
 def test_the_running_average_is_kept_as_the_best_and_training_goes_on_from_its_own_weights(tmp_path: Path) -> None:

@@ -83,10 +83,10 @@ def test_first_part_and_rest_make_the_whole(model: Any) -> None:
 
 
 def test_rest_shares_its_weights_with_the_whole(model: Any) -> None:
-    rest = submodel_after(model, after="conv5_block2_out")
+    final_layers = submodel_after(model, after="conv5_block2_out")
     shared = {id(weight) for weight in model.weights}
-    assert rest.weights
-    assert all(id(weight) in shared for weight in rest.weights)
+    assert final_layers.weights
+    assert all(id(weight) in shared for weight in final_layers.weights)
 
 
 def test_frozen_base_leaves_the_head_alone_to_learn(model: Any) -> None:

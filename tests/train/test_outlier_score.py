@@ -98,13 +98,13 @@ def test_run_without_the_file_has_no_score(tmp_path: Path) -> None:
 
 
 def test_arrays_are_read_as_they_were_written(tmp_path: Path) -> None:
-    found = OutlierScore.load(saved(tmp_path, layer="conv3_block4_out"))
-    assert found is not None
-    assert found.layer == "conv3_block4_out"
-    np.testing.assert_array_equal(found.directions, ARRAYS.directions)
+    loaded = OutlierScore.load(saved(tmp_path, layer="conv3_block4_out"))
+    assert loaded is not None
+    assert loaded.layer == "conv3_block4_out"
+    np.testing.assert_array_equal(loaded.directions, ARRAYS.directions)
     pooled = np.array([[4, 0, 1, 9]], np.float32)  # roots less the mean: 1, -1, 0, 2
     # Distance: 0.5 * 6 + 1 + 1; probe: 1 - 1 + 0 + 2 - 1.
-    assert found.score(pooled) == pytest.approx([5])
+    assert loaded.score(pooled) == pytest.approx([5])
 
 
 @pytest.mark.parametrize(

@@ -43,8 +43,8 @@ def read(path: Path) -> NDArray[np.uint8]:
     return pixels
 
 
-def near(pixels: NDArray[np.uint8], colour: tuple[int, int, int], tolerance: int = 6) -> NDArray[np.bool_]:
-    distance: NDArray[np.int64] = np.abs(pixels.astype(np.int64) - colour).max(axis=-1)
+def near(pixels: NDArray[np.uint8], color: tuple[int, int, int], tolerance: int = 6) -> NDArray[np.bool_]:
+    distance: NDArray[np.int64] = np.abs(pixels.astype(np.int64) - color).max(axis=-1)
     return distance <= tolerance
 
 
@@ -92,9 +92,9 @@ def test_history_takes_text_of_a_csv_file(tmp_path: Path) -> None:
 
 
 def test_roc_of_a_perfect_score_runs_along_the_frame(tmp_path: Path) -> None:
-    truth = np.array([0, 0, 1, 1], bool)
-    plot_roc({"training": (truth, truth.astype(float))}, tmp_path / "perfect.png")
-    plot_roc({"training": (truth, 1.0 - truth)}, tmp_path / "inverted.png")
+    labels = np.array([0, 0, 1, 1], bool)
+    plot_roc({"training": (labels, labels.astype(float))}, tmp_path / "perfect.png")
+    plot_roc({"training": (labels, 1.0 - labels)}, tmp_path / "inverted.png")
     perfect, inverted = (near(read(tmp_path / f"{name}.png"), BLUE) for name in ("perfect", "inverted"))
     for drawn, upper_left in ((perfect, True), (inverted, False)):
         rows, columns = np.nonzero(drawn[50:])
@@ -142,10 +142,10 @@ def test_confusion_shades_each_cell_by_its_share_of_the_row(tmp_path: Path) -> N
     import matplotlib
 
     for (row, column), fraction in share.items():
-        colour = tuple(int(255 * channel) for channel in matplotlib.colormaps["Blues"](fraction)[:3])
+        color = tuple(int(255 * channel) for channel in matplotlib.colormaps["Blues"](fraction)[:3])
         half = pixels.shape[0] // 2, pixels.shape[1] // 2
         quarter = pixels[row * half[0] :, column * half[1] :][: half[0], : half[1]]
-        assert near(quarter, (colour[0], colour[1], colour[2]), 2).mean() > 0.3
+        assert near(quarter, (color[0], color[1], color[2]), 2).mean() > 0.3
 
 
 def test_reliability_depends_on_the_data(tmp_path: Path) -> None:
@@ -153,8 +153,8 @@ def test_reliability_depends_on_the_data(tmp_path: Path) -> None:
     probability = rng.random(500)
     calibrated = (rng.random(500) < probability).astype(int)
     height = {}
-    for name, truth in (("calibrated", calibrated), ("inverted", 1 - calibrated)):
-        plot_reliability(truth, probability, tmp_path / f"{name}.png")
+    for name, labels in (("calibrated", calibrated), ("inverted", 1 - calibrated)):
+        plot_reliability(labels, probability, tmp_path / f"{name}.png")
         pixels = read(tmp_path / f"{name}.png")
         diagram = near(pixels, BLUE)[: pixels.shape[0] * 2 // 3]
         rows, columns = np.nonzero(diagram)
@@ -164,7 +164,7 @@ def test_reliability_depends_on_the_data(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("truth", "probability", "bins"),
+    ("labels", "probability", "bins"),
     [
         ([1], [1.0], 10),
         ([0, 0, 0], [0.0, 0.5, 1.0], 1),
@@ -173,30 +173,30 @@ def test_reliability_depends_on_the_data(tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.filterwarnings("error")
-def test_reliability_of_few_images(tmp_path: Path, truth: list[int], probability: list[float], bins: int) -> None:
-    plot_reliability(np.array(truth, int), np.array(probability), tmp_path / "reliability.png", bins)
+def test_reliability_of_few_images(tmp_path: Path, labels: list[int], probability: list[float], bins: int) -> None:
+    plot_reliability(np.array(labels, int), np.array(probability), tmp_path / "reliability.png", bins)
     pixels = read(tmp_path / "reliability.png")
     spine = near(pixels, (0, 0, 0), 80).sum(axis=0).max()
     assert spine > pixels.shape[0] * 0.7, "the axes have collapsed"
 
 
-def image(folder: Path, name: str, colour: tuple[int, int, int]) -> Path:
-    Image.new("RGB", (90, 60), colour).save(folder / name)
+def image(folder: Path, name: str, color: tuple[int, int, int]) -> Path:
+    Image.new("RGB", (90, 60), color).save(folder / name)
     return folder / name
 
 
 def test_contact_sheet_puts_the_most_confident_first(tmp_path: Path) -> None:
-    colours = [(200, 40, 40), (40, 160, 60), (90, 60, 190)]
+    colors = [(200, 40, 40), (40, 160, 60), (90, 60, 190)]
     mistakes = [
-        (image(tmp_path, f"{i}.png", colour), "benign", "malignant", confidence)
-        for i, (colour, confidence) in enumerate(zip(colours, (0.6, 0.97, 0.8), strict=True))
+        (image(tmp_path, f"{i}.png", color), "benign", "malignant", confidence)
+        for i, (color, confidence) in enumerate(zip(colors, (0.6, 0.97, 0.8), strict=True))
     ]
     plot = tmp_path / "sheet.png"
     contact_sheet(mistakes, plot, columns=2)
     pixels = read(plot)
     boxes = []
-    for colour in colours:
-        rows, columns = np.nonzero(near(pixels, colour, 2))
+    for color in colors:
+        rows, columns = np.nonzero(near(pixels, color, 2))
         boxes.append((rows.min(), columns.min()))
         assert np.ptp(rows) == pytest.approx(215, abs=3)
         assert np.ptp(columns) == pytest.approx(215, abs=3)

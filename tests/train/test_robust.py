@@ -44,7 +44,7 @@ def interrupt(*_: Any) -> None:
 def resumed(
     images: Callable[..., None], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[list[dict[str, Any]], TrainingResult]:
-    """What an interrupted training had finished, and what going on with it made."""
+    """History of an interrupted training, and the result of going on with it."""
     folder = tmp_path_factory.mktemp("robust")
     images(folder / "images", 20, seed=5)
     (folder / "work").mkdir()
@@ -79,9 +79,9 @@ def test_probabilities_are_those_of_the_model(resumed: tuple[list[dict[str, Any]
 def test_watched_auc_is_that_of_the_positive_class(resumed: tuple[list[dict[str, Any]], TrainingResult]) -> None:
     """The stage calculates in bfloat16 where the machine can, and in bins, hence the tolerance."""
     trained = resumed[1]
-    truth = trained.data.labels("validation") == 1
+    is_positive = trained.data.labels("validation") == 1
     score = trained.probabilities["validation"][:, 1]
-    assert trained.history[-1]["val_auc"] == pytest.approx(metrics.roc_auc(truth, score), abs=0.1)
+    assert trained.history[-1]["val_auc"] == pytest.approx(metrics.roc_auc(is_positive, score), abs=0.1)
 
 
 def test_sources_are_probed_where_they_are_named(resumed: tuple[list[dict[str, Any]], TrainingResult]) -> None:

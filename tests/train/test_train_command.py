@@ -119,23 +119,23 @@ def test_metrics_are_those_of_the_saved_model(trained_run: TrainedRun, trained_m
     entries, figures = record["split"][part], record["metrics"][part]
     pixels = np.stack([load_pixels(trained_run.data / entry["file"], 64) for entry in entries])
     probabilities = trained_model.predict(pixels.astype(np.float32), batch_size=16, verbose=0)
-    truth = np.array([entry["label"] == "malignant" for entry in entries])
-    score, called = probabilities[:, 1], probabilities.argmax(axis=1)
+    malignant = np.array([entry["label"] == "malignant" for entry in entries])
+    score, predicted = probabilities[:, 1], probabilities.argmax(axis=1)
 
     assert figures["images"] == len(entries)
-    assert figures["confusion_matrix"] == reference.confusion_matrix(truth, called).tolist()
-    assert figures["accuracy"] == pytest.approx(reference.accuracy_score(truth, called))
-    assert figures["precision"] == pytest.approx(reference.precision_score(truth, called, zero_division=0))
-    assert figures["sensitivity"] == pytest.approx(reference.recall_score(truth, called))
-    assert figures["specificity"] == pytest.approx(reference.recall_score(~truth, 1 - called))
-    assert figures["f1"] == pytest.approx(reference.f1_score(truth, called))
-    assert figures["roc_auc"] == pytest.approx(reference.roc_auc_score(truth, score))
+    assert figures["confusion_matrix"] == reference.confusion_matrix(malignant, predicted).tolist()
+    assert figures["accuracy"] == pytest.approx(reference.accuracy_score(malignant, predicted))
+    assert figures["precision"] == pytest.approx(reference.precision_score(malignant, predicted, zero_division=0))
+    assert figures["sensitivity"] == pytest.approx(reference.recall_score(malignant, predicted))
+    assert figures["specificity"] == pytest.approx(reference.recall_score(~malignant, 1 - predicted))
+    assert figures["f1"] == pytest.approx(reference.f1_score(malignant, predicted))
+    assert figures["roc_auc"] == pytest.approx(reference.roc_auc_score(malignant, score))
     gaps = [
-        abs(score[inside].sum() - truth[inside].sum())
+        abs(score[inside].sum() - malignant[inside].sum())
         for low in range(10)
         if (inside := np.minimum((score * 10).astype(int), 9) == low).any()
     ]
-    assert figures["ece"] == pytest.approx(sum(gaps) / len(truth), abs=1e-4)
+    assert figures["ece"] == pytest.approx(sum(gaps) / len(malignant), abs=1e-4)
 
 
 def test_history_has_three_epochs_of_each_stage(trained_run: TrainedRun) -> None:
@@ -296,22 +296,22 @@ def test_interrupted_run_goes_on_to_the_same_scores(
     with monkeypatch.context() as patch:
         patch.setattr(fit, "_fit_epoch", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            train(tmp_path / "data", tmp_path / "parts", **options)
+            train(tmp_path / "data", tmp_path / "resumed", **options)
     assert stages == ["frozen", "fine-tuned"]
     assert "--resume" in capsys.readouterr().err
-    assert not (tmp_path / "parts" / "run.json").exists()
+    assert not (tmp_path / "resumed" / "run.json").exists()
     with pytest.raises(LesionEdgeError, match="started with other settings"):
-        train(tmp_path / "data", tmp_path / "parts", resume=True, seed=1, **options)
+        train(tmp_path / "data", tmp_path / "resumed", resume=True, seed=1, **options)
     other = ["learning_rate=0.01", "hidden_units=8"]
     with pytest.raises(LesionEdgeError, match=r"started with other settings.*: learning_rate, hidden_units$"):
-        train(tmp_path / "data", tmp_path / "parts", resume=True, assignments=other, **options)
+        train(tmp_path / "data", tmp_path / "resumed", resume=True, assignments=other, **options)
     with pytest.raises(LesionEdgeError, match="exists already"):
-        train(tmp_path / "data", tmp_path / "parts", **options)
-    train(tmp_path / "data", tmp_path / "parts", resume=True, **options)
+        train(tmp_path / "data", tmp_path / "resumed", **options)
+    train(tmp_path / "data", tmp_path / "resumed", resume=True, **options)
 
-    assert not (tmp_path / "parts" / "unfinished").exists()
-    with (tmp_path / "parts" / "history.csv").open(encoding="utf-8", newline="") as stream:
-        parts = list(csv.DictReader(stream))
-    for row, expected in zip(parts, whole, strict=True):
+    assert not (tmp_path / "resumed" / "unfinished").exists()
+    with (tmp_path / "resumed" / "history.csv").open(encoding="utf-8", newline="") as stream:
+        resumed = list(csv.DictReader(stream))
+    for row, expected in zip(resumed, whole, strict=True):
         assert row.pop("stage") == expected.pop("stage")
         assert {key: float(value) for key, value in row.items()} == pytest.approx(expected, rel=1e-3)
