@@ -67,7 +67,7 @@ def test_every_format_is_split_as_keras_splits_the_same_names(tmp_path: Path) ->
     (other / "malignant" / "004.jpg").rename(other / "malignant" / "004")
     (other / "malignant" / "004").write_bytes(b"\xff\xd8\xff\xe0")
     dataset = load_dataset(other, 0.3, 4)
-    assert not dataset.left_out
+    assert not dataset.skipped
     for subset, samples in (("training", dataset.train), ("validation", dataset.validation)):
         expected = keras.utils.image_dataset_from_directory(str(root), validation_split=0.3, subset=subset, seed=4)
         stems = [Path(file).relative_to(root).with_suffix("").as_posix() for file in expected.file_paths]
@@ -85,7 +85,7 @@ def test_what_is_no_image_of_a_class_is_named(tmp_path: Path, capsys: pytest.Cap
     dataset = load_dataset(root, 0.2, 0)
     assert dataset.class_names == ("benign", "malignant")
     assert len(dataset.train + dataset.validation) == 20
-    assert dataset.left_out == [
+    assert dataset.skipped == [
         "benign/scan.HEIC: not an image in an accepted format",
         "malignant/slide.dcm: not an image in an accepted format",
         "loose.jpg: lies in no class folder",

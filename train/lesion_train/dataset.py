@@ -23,14 +23,14 @@ from lesion_train.duplicates import group_copies
 from lesion_train.label_table import find_files, read_rows
 from lesion_train.run import Sample
 
-Part = Literal["train", "validation", "test"]
+Split = Literal["train", "validation", "test"]
 
-PART_WORDS: dict[str, Part] = {
+SPLIT_WORDS: dict[str, Split] = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
     **dict.fromkeys(("test", "tests", "testing", "holdout"), "test"),
 }
-"""Words by which a folder is known as a part of a split, and not as a class."""
+"""Words by which a folder is known as a split, and not as a class."""
 
 FEW_IMAGES = 20
 """Validation images of a class below which its figures are called next to meaningless."""
@@ -46,14 +46,14 @@ class Dataset:
     """Sorted; at least two."""
     train: list[Sample]
     validation: list[Sample]
-    left_out: list[str]
+    skipped: list[str]
     """Why files of the data are in neither list, one sentence each."""
 
 
 def load_dataset(data: Path, validation_split: float, seed: int, images: Path | None = None) -> Dataset:
     """Read DATA: a folder with one sub-folder per class, folders `train`, `val` and `test` of such, or a table.
 
-    A class that the split would leave out of one part is split by itself, and that is said.
+    A class that the split would leave out of one split is divided by itself, and that is said.
 
     Args:
         images: folder that the paths of a table start from, or that holds the images it names; None: its own.
@@ -126,27 +126,27 @@ def _split_every_class(samples: Sequence[Sample], fraction: float, seed: int) ->
 
 
 def _from_folder(root: Path, validation_split: float, seed: int) -> Dataset:
-    parts = _parts_of_split(root)
-    class_roots: dict[Part, Path] = {part: root / name for part, name in parts.items()} or {"train": root}
+    splits = _existing_splits(root)
+    class_roots: dict[Split, Path] = {split: root / name for split, name in splits.items()} or {"train": root}
     class_names = _class_folders(class_roots["train"])
     if "validation" in class_roots:
         others = _class_folders(class_roots["validation"])
         _refuse_spellings(f"{root}", {*class_names, *others})
         if others != class_names:
             raise LesionEdgeError(
-                f"{root} has other classes in {parts['train']} ({', '.join(class_names)}) than in "
-                f"{parts['validation']} ({', '.join(others)})"
+                f"{root} has other classes in {splits['train']} ({', '.join(class_names)}) than in "
+                f"{splits['validation']} ({', '.join(others)})"
             )
-    passed_over, left_out = PassedOver(), list[str]()
-    listed: dict[Part, list[Sample]] = {}
-    for part in [part for part in class_roots if part != "test"]:
-        listed[part] = _list_samples(root, class_roots[part], class_names, passed_over, left_out)
+    passed_over, skipped = PassedOver(), list[str]()
+    listed: dict[Split, list[Sample]] = {}
+    for split in [split for split in class_roots if split != "test"]:
+        listed[split] = _list_samples(root, class_roots[split], class_names, passed_over, skipped)
     for folder in {root, *class_roots.values()} - {class_roots.get("test")}:
-        left_out += _outside_classes(root, folder, passed_over)
+        skipped += _outside_classes(root, folder, passed_over)
     if passed_over.count:
         say(passed_over.sentence())
-    if parts:
-        _say_parts(root, parts, class_roots)
+    if splits:
+        _say_splits(root, splits, class_roots)
     everything = listed["train"] + listed.get("validation", [])
     grouped = group_copies(root, everything, [[]] * len(everything))
     if "validation" in listed:
@@ -161,7 +161,7 @@ def _from_folder(root: Path, validation_split: float, seed: int) -> Dataset:
     if empty and "validation" not in listed:
         say(f"too few images in {root} for image_dataset_from_directory: each class is split by itself")
         train, validation = _split_every_class(grouped, validation_split, seed)
-    return Dataset(root, class_names, train, validation, left_out)
+    return Dataset(root, class_names, train, validation, skipped)
 
 
 def _from_table(table: Path, validation_split: float, seed: int, root: Path) -> Dataset:
@@ -199,34 +199,35 @@ def _folders(root: Path) -> list[str]:
     return sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not is_hidden(entry.name))
 
 
-def _parts_of_split(root: Path) -> dict[Part, str]:
-    """Folders of a split that is there already, by part; empty where the folders are classes.
+def _existing_splits(root: Path) -> dict[Split, str]:
+    """Folders of splits that exist already; empty where the folders are classes.
 
     Raises:
         LesionEdgeError: the folders are neither plainly parts of a split nor plainly classes.
     """
     names = _folders(root)
-    first_words = {name: next((word for word in name_words(name) if word in PART_WORDS), "") for name in names}
-    parts = [(PART_WORDS[word], name) for name, word in first_words.items() if word]
-    if not parts or not (len(parts) == len(names) or "train" in dict(parts)):
+    first_words = {name: next((word for word in name_words(name) if word in SPLIT_WORDS), "") for name in names}
+    splits = [(SPLIT_WORDS[word], name) for name, word in first_words.items() if word]
+    if not splits or not (len(splits) == len(names) or "train" in dict(splits)):
         _refuse_deeper_classes(root, names)
         return {}
-    by_part: dict[Part, str] = {}
-    for part, name in parts:
-        if by_part.setdefault(part, name) != name:
-            raise LesionEdgeError(f"{root} has two folders for {part}, {by_part[part]} and {name}: give it one")
-    if "train" not in by_part or len(_folders(root / by_part["train"])) < 2:
+    by_split: dict[Split, str] = {}
+    for split, name in splits:
+        if by_split.setdefault(split, name) != name:
+            raise LesionEdgeError(f"{root} has two folders for {split}, {by_split[split]} and {name}: give it one")
+    if "train" not in by_split or len(_folders(root / by_split["train"])) < 2:
         raise LesionEdgeError(
             f"the folders {', '.join(names)} of {root} are parts of a split, not classes, and "
-            + ("none is for training" if "train" not in by_part else f"{by_part['train']} has no class folders")
+            + ("none is for training" if "train" not in by_split else f"{by_split['train']} has no class folders")
             + ": give a folder with one sub-folder per class, or a CSV"
         )
-    for name in set(names) - set(by_part.values()):
+    for name in set(names) - set(by_split.values()):
         if next(find_images([str(root / name)]), None) is not None:
             raise LesionEdgeError(
-                f"{root} has parts of a split ({', '.join(by_part.values())}) and another folder of images, {name}"
+                f"{root} has parts of a split ({', '.join(by_split.values())}) "
+                f"and another folder of images, {name}"
             )
-    return by_part
+    return by_split
 
 
 def _refuse_deeper_classes(root: Path, names: Sequence[str]) -> None:
@@ -262,7 +263,7 @@ def _refuse_spellings(where: str, class_names: Iterable[str]) -> None:
 
 
 def _list_samples(
-    root: Path, class_root: Path, class_names: Sequence[str], passed_over: PassedOver, left_out: list[str]
+    root: Path, class_root: Path, class_names: Sequence[str], passed_over: PassedOver, skipped: list[str]
 ) -> list[Sample]:
     """List samples in the order of `image_dataset_from_directory`: by class, then folder, then name."""
     samples = []
@@ -273,7 +274,7 @@ def _list_samples(
             if is_readable_format(path):
                 samples.append(Sample(file, label))
             else:
-                left_out.append(f"{file}: not an image in an accepted format")
+                skipped.append(f"{file}: not an image in an accepted format")
     return samples
 
 
@@ -286,15 +287,15 @@ def _outside_classes(root: Path, folder: Path, passed_over: PassedOver) -> list[
     return [f"{Path(file).relative_to(root).as_posix()}: lies in no class folder" for file in images]
 
 
-def _say_parts(root: Path, parts: dict[Part, str], class_roots: dict[Part, Path]) -> None:
-    used = f"training from {parts['train']}"
-    if "validation" in parts:
-        used += f", validation from {parts['validation']}, and --validation-split is not used"
+def _say_splits(root: Path, splits: dict[Split, str], class_roots: dict[Split, Path]) -> None:
+    used = f"training from {splits['train']}"
+    if "validation" in splits:
+        used += f", validation from {splits['validation']}, and --validation-split is not used"
     else:
         used += ", validation split from it"
-    if "test" in parts:
+    if "test" in splits:
         count = sum(1 for _ in find_images([str(class_roots["test"])]))
-        used += f"; left out: {parts['test']}, {count} images"
+        used += f"; left out: {splits['test']}, {count} images"
     say(f"{root} is split already: {used}")
 
 
@@ -314,12 +315,12 @@ def _split_as_keras(
             Path(folder, f"{sample.label:04}", f"{index:08}.png").touch()
         try:
             with contextlib.redirect_stdout(io.StringIO()):
-                parts = image_dataset_from_directory(
+                splits = image_dataset_from_directory(
                     folder, validation_split=validation_split, subset="both", seed=seed, shuffle=True
                 )
-        except ValueError:  # a part would be empty
+        except ValueError:  # a split would be empty
             return [], []
-    train, validation = ([samples[int(Path(file).stem)] for file in part.file_paths] for part in parts)
+    train, validation = ([samples[int(Path(file).stem)] for file in split.file_paths] for split in splits)
     return train, validation
 
 

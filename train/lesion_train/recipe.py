@@ -83,7 +83,7 @@ def load_training_data(settings: TrainConfig[Any], work: Path, train_size: int |
             if label not in readable:
                 raise LesionEdgeError(f"no image of class '{class_name}' in the {name} part can be read")
         splits[name] = split
-    skipped = dataset.left_out + [reason for split in splits.values() for reason in split.unreadable]
+    skipped = dataset.skipped + [reason for split in splits.values() for reason in split.unreadable]
     for reason in skipped:
         say(f"skipped: {reason}")
     return TrainingData(dataset.class_names, positive_class, dataset.root, splits, skipped)
