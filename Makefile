@@ -86,8 +86,10 @@ bench: $(READY)  ## BUNDLE=… RUN=… IMAGES=…: speed, and parity with the Ke
 	$(BIN)/python benchmarks/latency.py $(RUN) $(BUNDLE) $(IMAGES)
 	$(BIN)/python benchmarks/parity.py $(RUN) $(BUNDLE) $(IMAGES)
 
-wheel: $(READY)  ## the wheel, in dist/
-	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+wheel: $(READY)  ## the wheel and its bill of materials, in dist/
+	rm -rf dist
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
+	$(BIN)/python -m lesion_export.wheel_bom dist/*.whl --constraints constraints.txt
 
 clean:  ## remove environments, demo, wheels and site
 	rm -rf $(VENV) $(DEVICE_VENV) $(DEMO) dist site

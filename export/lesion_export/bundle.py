@@ -16,6 +16,7 @@ from lesion_edge.errors import LesionEdgeError
 from lesion_edge.manifest import CONTRACT_KEY, FILE_NAME, BundleFile, Manifest, Variant, contract_digest
 from lesion_edge.model_file import metadata_entry, without_metadata
 from lesion_edge.signature import SIGNATURE_NAME
+from lesion_export.bom import BOM_NAME, bundle_bom
 from lesion_export.sign import sign
 
 CARD_NAME = "MODEL_CARD.md"
@@ -54,7 +55,7 @@ def seal(manifest: Manifest, graphs: dict[str, bytes], card: str) -> dict[str, b
     Raises:
         ValueError: a graph is no ONNX file.
     """
-    files = {CARD_NAME: card.encode()}
+    files = {CARD_NAME: card.encode(), BOM_NAME: bundle_bom(manifest)}
     entries = {name: BundleFile(hashlib.sha256(data).hexdigest(), len(data)) for name, data in files.items()}
     variants = {}
     for name, variant in manifest.variants.items():

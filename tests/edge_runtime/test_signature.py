@@ -53,7 +53,13 @@ def signed_bundle(make_bundle: Callable[..., Path], keys: tuple[Path, Path]) -> 
 
 
 def test_signed_bundle_answers(signed_bundle: Path, keys: tuple[Path, Path]) -> None:
-    assert set(signed_files(signed_bundle, keys[1])) == {"int8.onnx", "fp32.onnx", FILE_NAME, "MODEL_CARD.md"}
+    assert set(signed_files(signed_bundle, keys[1])) == {
+        "int8.onnx",
+        "fp32.onnx",
+        FILE_NAME,
+        "MODEL_CARD.md",
+        "bom.cdx.json",
+    }
     classifier = Classifier.load(signed_bundle, trust=keys[1])
     assert next(classifier.predict([b""])).status == "error"
     assert Classifier.load(signed_bundle).manifest == classifier.manifest

@@ -83,7 +83,7 @@ def temperature_of(path: Path) -> Any:
 
 def test_bundle_holds_the_variants_the_manifest_and_the_card(exported_bundle: ExportedBundle) -> None:
     held = {path.name for path in exported_bundle.folder.iterdir()}
-    assert held == {"fp32.onnx", "fp16.onnx", "int8.onnx", "manifest.json", "MODEL_CARD.md"}
+    assert held == {"fp32.onnx", "fp16.onnx", "int8.onnx", "manifest.json", "MODEL_CARD.md", "bom.cdx.json"}
     assert [path.name for path in exported_bundle.folder.parent.iterdir()] == ["bundle"]
 
 
@@ -307,7 +307,7 @@ def test_failed_gate_writes_nothing_and_keeps_the_older_bundle(
 
 def test_older_bundle_is_replaced_as_a_whole(older: Path) -> None:
     write_bundle(older, small_manifest(NEW), {"fp32": NEW}, "new card")
-    assert set(contents(older)) == {"fp32.onnx", FILE_NAME, "MODEL_CARD.md"}
+    assert set(contents(older)) == {"fp32.onnx", FILE_NAME, "MODEL_CARD.md", "bom.cdx.json"}
     assert contents(older)["fp32.onnx"].startswith(NEW)
     manifest = load_manifest(older)
     assert read_variant(older, manifest, "fp32") == with_metadata(NEW, CONTRACT_KEY, manifest.contract)
@@ -375,5 +375,5 @@ def test_killed_export_leaves_a_whole_bundle(older: Path) -> None:
         manifest = load_manifest(older)
         seen.add(manifest.variants["fp32"].sha256)
         read_variant(older, manifest, "fp32")
-        assert set(contents(older)) == {"fp32.onnx", FILE_NAME, "MODEL_CARD.md"}
+        assert set(contents(older)) == {"fp32.onnx", FILE_NAME, "MODEL_CARD.md", "bom.cdx.json"}
     assert len(seen) > 1

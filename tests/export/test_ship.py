@@ -39,7 +39,12 @@ def export(folder: Path, names: tuple[str, ...] = ("int8", "fp32"), gates: Any =
 def test_shipped_bundle_is_the_exported_one_without_the_other_graphs(tmp_path: Path) -> None:
     exported = export(tmp_path / "exported")
     ship(tmp_path / "exported", tmp_path / "shipped")
-    assert {path.name for path in (tmp_path / "shipped").iterdir()} == {"int8.onnx", FILE_NAME, "MODEL_CARD.md"}
+    assert {path.name for path in (tmp_path / "shipped").iterdir()} == {
+        "int8.onnx",
+        FILE_NAME,
+        "MODEL_CARD.md",
+        "bom.cdx.json",
+    }
     shipped = load_manifest(tmp_path / "shipped")
     assert shipped == replace(
         exported, variants={"int8": replace(exported.variants["int8"], sha256=shipped.variants["int8"].sha256)}
