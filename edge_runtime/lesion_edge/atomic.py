@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -61,3 +62,24 @@ def synchronise_folder(folder: Path) -> None:
         pass
     finally:
         os.close(descriptor)
+
+
+def lock(descriptor: int) -> None:
+    """Keep other runs from writing to a file until it is closed.
+
+    Raises:
+        BlockingIOError: another run has it.
+    """
+    if sys.platform == "win32":
+        import msvcrt
+
+        try:
+            # Far behind the end, so that others may read.
+            os.lseek(descriptor, 1 << 40, os.SEEK_SET)
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            raise BlockingIOError from None
+    else:
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

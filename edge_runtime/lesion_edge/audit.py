@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from lesion_edge.atomic import lock
 from lesion_edge.console import say
 from lesion_edge.errors import LesionEdgeError
 from lesion_edge.manifest import canonical_json, digest_of
@@ -62,7 +62,7 @@ class AuditLog:
             self._file = os.fdopen(
                 os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o644), "r+b", 0
             )
-            _lock(self._file.fileno())
+            lock(self._file.fileno())
         except BlockingIOError:
             raise LesionEdgeError(f"{path} is in use by another run: choose another --audit") from None
         except OSError as error:
@@ -192,24 +192,3 @@ def _read_line(line: bytes, whole: bool = True) -> dict[str, Any]:
 
 def _line(entry: dict[str, Any]) -> bytes:
     return canonical_json(entry) + b"\n"
-
-
-def _lock(descriptor: int) -> None:
-    """Keep other runs from writing to a file until it is closed.
-
-    Raises:
-        BlockingIOError: another run has it.
-    """
-    if sys.platform == "win32":
-        import msvcrt
-
-        try:
-            # Far behind the end, so that others may read.
-            os.lseek(descriptor, 1 << 40, os.SEEK_SET)
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        except OSError:
-            raise BlockingIOError from None
-    else:
-        import fcntl
-
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from lesion_edge.classifier import Classifier, Prediction
     from lesion_edge.evaluation import Evaluation
-    from lesion_edge.output import Format
-    from lesion_edge.resume import CompletedRows
+    from lesion_edge.output import Format, PredictionWriter
+    from lesion_edge.resume import CompletedRows, Record
     from lesion_edge.watch import Watcher
 
 
@@ -62,19 +62,21 @@ def run(options: InferenceOptions) -> bool:
     images = iter(()) if options.watch else _nonempty_images(options.paths, stdin_paths, passed_over)
     classifier = _open_classifier(options)
     results = _Results(options, classifier)
-    completed = _completed_rows(options, classifier, results)
-    if completed is not None:
-        images = completed.remaining(images)
     with contextlib.ExitStack() as stack:
-        sinks = _open_sinks(options, classifier, results, completed, stack)
+        output = _open_output(options, classifier, results, stack)
+        if output.completed is not None:
+            images = output.completed.remaining(images)
+        sinks = _open_sinks(options, classifier, results, output, stack)
         post_processors = _open_post_processors(options, classifier, stack)
         advance = stack.enter_context(_progress(options))
         watched = None
         if options.watch:
             from lesion_edge.watch import Watcher
 
-            watched = Watcher(options.paths, set(completed.paths) if completed else set())
-        predictions = _predictions(options, classifier, watched or stdin_paths, images, post_processors)
+            watched = Watcher(options.paths, output.completed.latest_stamps() if output.completed else {})
+        predictions = _predictions(
+            options, classifier, watched or stdin_paths, images, post_processors, output.record
+        )
         interrupted = _drain(stack.enter_context(contextlib.closing(predictions)), sinks, advance)
     if passed_over.count:
         say(passed_over.sentence())
@@ -171,36 +173,58 @@ def _device_name(classifier: Classifier) -> str:
     return f"{classifier.device} ({classifier.variant}{site})"
 
 
-def _completed_rows(options: InferenceOptions, classifier: Classifier, results: _Results) -> CompletedRows | None:
-    """Rows that an earlier run wrote, counted in the results; None for a new output."""
-    if options.output is None or not (options.resume or options.watch):
-        return None
-    from lesion_edge.resume import CompletedRows
+@dataclass(frozen=True)
+class _Output:
+    """Output of a run: where its rows go, and what an earlier run left there."""
 
-    completed = CompletedRows(options.output, options.format, classifier.manifest.class_names, results.restore)
-    completed.check_model(classifier)
-    return completed
+    writer: PredictionWriter
+    record: Record | None
+    """None for standard output."""
+    completed: CompletedRows | None
+    """None for a new file."""
+
+
+def _open_output(
+    options: InferenceOptions, classifier: Classifier, results: _Results, stack: contextlib.ExitStack
+) -> _Output:
+    """Open the output, and count the rows that an earlier run wrote in the results."""
+    from lesion_edge.output import PredictionWriter
+
+    class_names = classifier.manifest.class_names
+    if options.output is None:
+        return _Output(stack.enter_context(PredictionWriter(None, options.format, class_names)), None, None)
+    from lesion_edge.resume import CompletedRows, Record, recorded_model
+
+    if not (options.output.exists() and (options.resume or options.watch)):
+        writer = stack.enter_context(PredictionWriter(options.output, options.format, class_names))
+        record = stack.enter_context(Record(options.output))
+        record.begin(recorded_model(classifier), [])
+        return _Output(writer, record, None)
+    record = stack.enter_context(Record(options.output))
+    completed = CompletedRows(options.output, options.format, class_names, results.restore, record.stamps())
+    completed.check_model(classifier, record.model())
+    record.begin(recorded_model(classifier), completed.stamps)
+    writer = PredictionWriter(options.output, options.format, class_names, completed.bytes)
+    return _Output(stack.enter_context(writer), record, completed)
 
 
 def _open_sinks(
     options: InferenceOptions,
     classifier: Classifier,
     results: _Results,
-    completed: CompletedRows | None,
+    output: _Output,
     stack: contextlib.ExitStack,
 ) -> list[Callable[[Prediction], None]]:
     """Functions that each take every prediction, in the order of the images."""
-    from lesion_edge.output import PredictionWriter
-
     sinks: list[Callable[[Prediction], None]] = []
     if options.audit is not None:
         from lesion_edge.audit import AuditLog
 
-        # First, so that no row stands without its line, whatever ends the process.
+        # Before the row, so that none stands without its line, whatever ends the process.
         sinks.append(stack.enter_context(AuditLog(options.audit, classifier, options.audit_paths)).add)
-    resume_at = completed.bytes if completed is not None else None
-    writer = PredictionWriter(options.output, options.format, classifier.manifest.class_names, resume_at)
-    return [*sinks, stack.enter_context(writer).add, results.add]
+    if output.record is not None:
+        sinks.append(output.record.add)
+    return [*sinks, output.writer.add, results.add]
 
 
 def _open_post_processors(
@@ -225,6 +249,7 @@ def _predictions(
     arrivals: Watcher | StdinPaths | None,
     images: Iterator[str],
     post_processors: Sequence[Callable[[Prediction], Prediction]],
+    record: Record | None,
 ) -> Generator[Prediction, None, None]:
     def post_process(prediction: Prediction) -> Prediction:
         for process in post_processors:
@@ -232,10 +257,13 @@ def _predictions(
         return prediction
 
     def classify(images: Iterable[str]) -> Iterator[Prediction]:
+        sources = images if record is None else record.stamped(images)
         predictions = classifier.predict(
-            images, options.batch_size, cam=bool(post_processors), digest=options.audit is not None
+            sources, options.batch_size, cam=bool(post_processors), digest=options.audit is not None
         )
-        return ordered_map(post_process, predictions, classifier.threads) if post_processors else predictions
+        if post_processors:
+            predictions = ordered_map(post_process, predictions, classifier.threads)
+        return predictions if record is None else record.matched(predictions)
 
     if arrivals is None:
         yield from classify(images)
@@ -256,6 +284,8 @@ def _check(options: InferenceOptions) -> None:
         raise LesionEdgeError("--audit-paths needs --audit, the file for the lines")
     if options.watch and "-" in options.paths:
         raise LesionEdgeError("--watch needs a folder, not a list")
+    if options.watch:
+        find_images(options.paths)  # which refuses a path that does not exist; later on, it is waited for
     if options.output is not None and options.output.exists() and not (options.resume or options.watch):
         raise LesionEdgeError(f"{options.output} exists already: choose another --output or remove it")
     if options.report is not None and options.report.exists():

@@ -7,7 +7,9 @@ import time
 from typing import TYPE_CHECKING
 
 from lesion_edge.console import say
+from lesion_edge.errors import LesionEdgeError
 from lesion_edge.images import find_images, is_unfinished
+from lesion_edge.resume import MISSING, Stamp, say_changed, stamp_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -27,33 +29,50 @@ class Watcher:
 
     Args:
         paths: folders, searched recursively, or files.
-        done: paths that have their row already.
+        done: stamp of each file that has its row, by absolute path; None where the stamp is not known.
         clock: seconds, never going back; not the wall clock, which a camera may have wrong.
     """
 
-    def __init__(self, paths: Sequence[str], done: set[str], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, paths: Sequence[str], done: dict[str, Stamp | None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._paths = paths
         self._done = done
         self._clock = clock
-        self._since: dict[str, tuple[int, int, float]] = {}
+        self._since: dict[str, tuple[Stamp, float]] = {}
         self._passed_over: set[str] = set()
+        self._away: set[str] = set()
 
     def poll(self) -> list[str]:
-        """Files that have settled and have no row yet."""
+        """Files that have settled and have no row yet, or have changed since."""
         now = self._clock()
         known, self._since = self._since, {}
-        for path in find_images(self._paths, pass_over=self._say_passed_over):
-            if path in self._done or is_unfinished(path):
-                continue
-            try:
-                status = os.stat(path)
-            except OSError:
+        for path in self._files():
+            stamp = stamp_of(path)
+            if stamp == MISSING or self._has_row(path, stamp):
                 continue
             before = known.get(path)
-            if before is None or before[:2] != (status.st_size, status.st_mtime_ns):
-                before = (status.st_size, status.st_mtime_ns, now)
-            self._since[path] = before
-        return [path for path, (*_, since) in self._since.items() if now - since >= SETTLED]
+            self._since[path] = before if before is not None and before[0] == stamp else (stamp, now)
+        return [path for path, (_, since) in self._since.items() if now - since >= SETTLED]
+
+    def _has_row(self, path: str, stamp: Stamp) -> bool:
+        key = os.path.abspath(path)
+        if key in self._done and self._done[key] is None:  # a row without a record: of the file as it is
+            self._done[key] = stamp
+        return self._done.get(key) == stamp
+
+    def _files(self) -> Iterator[str]:
+        """Files of all paths; one that is away for a while is said once, and waited for."""
+        for path in self._paths:
+            try:
+                files = find_images([path], pass_over=self._say_passed_over)
+            except LesionEdgeError:
+                if path not in self._away:
+                    self._away.add(path)
+                    say(f"{path} is not there any more: waiting for it")
+            else:
+                self._away.discard(path)
+                yield from (file for file in files if not is_unfinished(file))
 
     def _say_passed_over(self, path: str) -> None:
         if path not in self._passed_over:
@@ -63,9 +82,12 @@ class Watcher:
     def accept(self, prediction: Prediction) -> bool:
         """Whether a prediction is final; an image that may still be growing is tried again."""
         known = self._since.get(prediction.path)
-        if prediction.error is not None and known is not None and self._clock() - known[2] < PATIENCE:
+        if prediction.error is not None and known is not None and self._clock() - known[1] < PATIENCE:
             return False
-        self._done.add(prediction.path)
+        key = os.path.abspath(prediction.path)
+        if key in self._done:
+            say_changed(prediction.path)
+        self._done[key] = known[0] if known is not None else stamp_of(prediction.path)
         return True
 
     def predictions(

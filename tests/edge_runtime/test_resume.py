@@ -16,8 +16,9 @@ import pytest
 from PIL import Image
 
 from lesion_edge import Classifier, LesionEdgeError, Prediction
+from lesion_edge.inference import InferenceOptions, run
 from lesion_edge.output import Format, PredictionWriter, read_predictions
-from lesion_edge.resume import CompletedRows
+from lesion_edge.resume import CompletedRows, Record
 
 pytest.importorskip("onnxruntime")
 
@@ -131,20 +132,22 @@ def test_file_that_is_no_output_of_this_model_is_left_alone(
     assert output.read_text() == content
 
 
-def test_another_threshold_is_noticed(bundle: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("threshold", "code"), [("0.5", 0), ("0.51", 0), ("0.6", 2), ("0.4", 0), ("0.25", 2)])
+def test_another_threshold_is_noticed_without_a_record(
+    bundle: Path, tmp_path: Path, threshold: str, code: int
+) -> None:
     """One image of ten lies between the thresholds: the least sure one of its label."""
     levels = [10, 60, 105, 130, 170, 200, 210, 220, 230, 250]
     for level in levels:
         Image.new("RGB", (40, 40), (level, 100, 100)).save(tmp_path / f"{level:03}.png")
     output = tmp_path / "out.csv"
-    first = infer(tmp_path, "--model", bundle, "--output", output, "--threshold", "0.5")
-    assert first.returncode == 0
+    assert run(InferenceOptions([str(tmp_path)], model=bundle, output=output, threshold=0.5))
     content = output.read_bytes()
-    for threshold, code in (("0.5", 0), ("0.51", 0), ("0.6", 2), ("0.4", 0), ("0.25", 2)):
-        run = infer(tmp_path, "--model", bundle, "--output", output, "--threshold", threshold, "--resume")
-        assert (threshold, run.returncode) == (threshold, code)
-        assert (b"another model, variant or threshold" in run.stderr) == (code == 2)
-        assert output.read_bytes() == content
+    (tmp_path / ".out.csv.resume").unlink()
+    resumed = infer(tmp_path, "--model", bundle, "--output", output, "--threshold", threshold, "--resume")
+    assert resumed.returncode == code
+    assert (b"another model, variant or threshold" in resumed.stderr) == (code == 2)
+    assert output.read_bytes() == content
 
 
 def test_another_model_is_noticed(bundle: Path, tmp_path: Path) -> None:
@@ -176,6 +179,92 @@ def test_refused_rows_are_finished_and_another_model_shows_in_them(
     assert without_score.returncode == 2
     assert b"another model, variant or threshold" in without_score.stderr
     assert output.read_bytes() == content
+
+
+def resumed(bundle: Path, folder: Path | str, output: Path, **options: Any) -> bool:
+    return run(InferenceOptions([str(folder)], model=bundle, output=output, resume=True, **options))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two images of one colour each."""
+    (tmp_path / "in").mkdir()
+    for name, level in (("a.png", 30), ("b.png", 220)):
+        Image.new("RGB", (40, 40), (level, 100, 100)).save(tmp_path / "in" / name)
+    return tmp_path / "in"
+
+
+@pytest.mark.parametrize("change", [{"threshold": 0.7}, {"variant": "fp32"}], ids=str)
+def test_another_threshold_or_variant_is_refused_where_no_answer_shows_it(
+    bundle: Path, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    (tmp_path / "broken.jpg").write_bytes(b"no image")
+    output = tmp_path / "out.csv"
+    assert not resumed(bundle, tmp_path / "broken.jpg", output)
+    content = output.read_bytes()
+    (name,) = change
+    with pytest.raises(
+        LesionEdgeError, match=f"another model, variant or threshold .{name} .*, now {change[name]}"
+    ):
+        resumed(bundle, tmp_path / "broken.jpg", output, **change)
+    assert output.read_bytes() == content
+
+
+def test_overwritten_image_is_answered_again_once_and_said(
+    bundle: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out.csv"
+    resumed(bundle, folder, output)
+    first = output.read_bytes()
+    Image.new("RGB", (41, 40), (230, 100, 100)).save(folder / "a.png")
+    capsys.readouterr()
+    for _ in range(2):
+        resumed(bundle, folder, output)
+        assert output.read_bytes().startswith(first)
+        rows = list(csv.reader(output.open(newline="")))
+        assert [(Path(row[0]).name, row[2]) for row in rows[1:]] == [
+            ("a.png", "benign"),
+            ("b.png", "malignant"),
+            ("a.png", "malignant"),
+        ]
+    said = f"{folder / 'a.png'} has changed since its row was written: answered again"
+    assert capsys.readouterr().err.splitlines().count(said) == 1
+
+
+@pytest.mark.parametrize("spelling", ["in", "./in", "in/../in/", "{absolute}"])
+def test_folder_spelled_otherwise_doubles_no_row(
+    bundle: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spelling: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    resumed(bundle, "in", tmp_path / "out.csv")
+    content = (tmp_path / "out.csv").read_bytes()
+    resumed(bundle, spelling.format(absolute=folder), tmp_path / "out.csv")
+    assert (tmp_path / "out.csv").read_bytes() == content
+
+
+def test_output_that_another_run_writes_is_refused(bundle: Path, folder: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out.csv"
+    resumed(bundle, folder, output)
+    content = output.read_bytes()
+    with Record(output):
+        second = infer(folder, "--model", bundle, "--output", output, "--resume")
+    assert second.stderr.decode() == (
+        f"lesion-infer: {output} is being written by another run: choose another --output\n"
+    )
+    assert second.returncode == 2
+    assert output.read_bytes() == content
+
+
+def test_record_cut_at_any_byte_loses_and_doubles_no_row(bundle: Path, folder: Path, tmp_path: Path) -> None:
+    output, record = tmp_path / "out.csv", tmp_path / ".out.csv.resume"
+    resumed(bundle, folder, output)
+    rows, lines = output.read_bytes(), record.read_bytes()
+    assert len(lines.splitlines()) == 3
+    for length in range(0, len(lines), 7):
+        record.write_bytes(lines[:length])
+        resumed(bundle, folder, output)
+        assert output.read_bytes() == rows, f"record cut after {length} bytes"
+    assert json.loads(record.read_bytes().splitlines()[0])["variant"] == "int8"
 
 
 def test_resume_without_a_file_begins_one_and_without_a_name_is_refused(
@@ -212,11 +301,11 @@ def test_killed_run_resumed_is_the_undisturbed_run(bundle: Path, images: Path, t
     kills = 0
     for _ in range(4):
         arguments: list[Any] = [images, "--model", bundle, "--output", output, "--resume", "--threads", "1"]
-        with subprocess.Popen([*COMMAND, *arguments], stderr=subprocess.PIPE) as run:
+        with subprocess.Popen([*COMMAND, *arguments], stderr=subprocess.PIPE) as process:
             wanted = rng.randrange(1, len(whole.read_bytes()))
-            while run.poll() is None:
+            while process.poll() is None:
                 if output.exists() and output.stat().st_size >= wanted:
-                    run.send_signal(signal.SIGKILL)
+                    process.send_signal(signal.SIGKILL)
                     kills += 1
                     break
     infer(images, "--model", bundle, "--output", output, "--resume")

@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from lesion_edge import Classifier, Prediction
+from lesion_edge import Classifier, LesionEdgeError, Prediction
+from lesion_edge.inference import InferenceOptions, run
+from lesion_edge.resume import stamp_of
 from lesion_edge.watch import PATIENCE, SETTLED, Watcher
 
 pytest.importorskip("onnxruntime")
@@ -47,7 +49,7 @@ def answer(path: Path | str, error: str | None = None) -> Prediction:
 
 
 def test_file_is_tried_once_it_has_not_changed_for_a_while(folder: Path, clock: Clock) -> None:
-    watcher = Watcher([str(folder)], set(), clock)
+    watcher = Watcher([str(folder)], {}, clock)
     path = folder / "a.jpg"
     path.write_bytes(b"1")
     assert watcher.poll() == []
@@ -64,7 +66,7 @@ def test_file_is_tried_once_it_has_not_changed_for_a_while(folder: Path, clock: 
 
 
 def test_unusable_file_gets_its_row_only_when_it_has_stopped_changing_for_long(folder: Path, clock: Clock) -> None:
-    watcher = Watcher([str(folder)], set(), clock)
+    watcher = Watcher([str(folder)], {}, clock)
     path = folder / "slow.jpg"
     path.write_bytes(b"1")
     watcher.poll()
@@ -84,7 +86,7 @@ def test_unusable_file_gets_its_row_only_when_it_has_stopped_changing_for_long(f
 
 
 def test_refused_image_is_finished_at_once(folder: Path, clock: Clock) -> None:
-    watcher = Watcher([str(folder)], set(), clock)
+    watcher = Watcher([str(folder)], {}, clock)
     path = folder / "cat.jpg"
     path.write_bytes(b"1")
     watcher.poll()
@@ -97,11 +99,51 @@ def test_refused_image_is_finished_at_once(folder: Path, clock: Clock) -> None:
 def test_what_is_done_vanished_or_no_image_is_passed_over(folder: Path, clock: Clock) -> None:
     for name in ("done.jpg", "gone.jpg", "notes.txt", ".hidden.jpg", "new.jpg"):
         (folder / name).write_bytes(b"1")
-    watcher = Watcher([str(folder)], {str(folder / "done.jpg")}, clock)
+    watcher = Watcher([str(folder)], {str(folder / "done.jpg"): None}, clock)
     watcher.poll()
     os.remove(folder / "gone.jpg")
     clock.sleep(SETTLED)
     assert watcher.poll() == [str(folder / "new.jpg")]
+
+
+def test_overwritten_file_is_answered_again_and_said(
+    folder: Path, clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = folder / "latest.jpg"
+    path.write_bytes(b"1")
+    watcher = Watcher([str(folder)], {str(path): stamp_of(str(path))}, clock)
+    clock.sleep(SETTLED)
+    assert watcher.poll() == [], "it has its row"
+    path.write_bytes(b"22")
+    assert watcher.poll() == []
+    clock.sleep(SETTLED)
+    assert watcher.poll() == [str(path)]
+    assert watcher.accept(answer(path))
+    assert capsys.readouterr().err == f"{path} has changed since its row was written: answered again\n"
+    assert watcher.poll() == []
+
+
+def test_folder_that_is_away_for_a_while_is_waited_for(
+    folder: Path, clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "a.jpg").write_bytes(b"1")
+    watcher = Watcher([str(folder)], {str(folder / "a.jpg"): None}, clock)
+    watcher.poll()
+    away = folder.rename(folder.with_name("away"))
+    assert watcher.poll() == watcher.poll() == []
+    assert capsys.readouterr().err == f"{folder} is not there any more: waiting for it\n"
+    away.rename(folder)
+    (folder / "b.jpg").write_bytes(b"1")
+    watcher.poll()
+    clock.sleep(SETTLED)
+    assert watcher.poll() == [str(folder / "b.jpg")], "a.jpg has its row still"
+
+
+def test_watch_on_a_missing_folder_is_refused_before_anything_is_written(bundle: Path, tmp_path: Path) -> None:
+    options = InferenceOptions([str(tmp_path / "gone")], model=bundle, output=tmp_path / "out.csv", watch=True)
+    with pytest.raises(LesionEdgeError, match="gone does not exist"):
+        run(options)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_predictions_come_as_the_files_do(bundle: Path, folder: Path, clock: Clock) -> None:
@@ -110,7 +152,7 @@ def test_predictions_come_as_the_files_do(bundle: Path, folder: Path, clock: Clo
     content = (folder / "a.png").read_bytes()
     (folder / "b.png").write_bytes(content[:60])
     (folder / "c.png").write_bytes(content[:60])
-    watcher = Watcher([str(folder)], set(), clock)
+    watcher = Watcher([str(folder)], {}, clock)
     naps = 0
 
     def sleep(seconds: float) -> None:
@@ -135,12 +177,12 @@ def test_restart_goes_on_with_the_output(bundle: Path, folder: Path, tmp_path: P
             [sys.executable, "-c", code, folder, "--model", bundle, "--output", output, "--watch"],
             stderr=subprocess.PIPE,
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        ) as run:
+        ) as process:
             while not output.exists() or len(output.read_bytes().splitlines()) < number + 1:
-                assert run.poll() is None
-            run.send_signal(signal.SIGINT)
-            assert run.wait(30) == 130
-            assert run.stderr
-            assert run.stderr.read().startswith(f"{number} images on cpu".encode())
+                assert process.poll() is None
+            process.send_signal(signal.SIGINT)
+            assert process.wait(30) == 130
+            assert process.stderr
+            assert process.stderr.read().startswith(f"{number} images on cpu".encode())
     paths = [line.split(",")[0] for line in output.read_text().splitlines()[1:]]
     assert paths == [str(folder / "1.png"), str(folder / "2.png")]
