@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PaperConfig:
-    """Hyperparameters of the paper's recipe. Where no source is named, the paper gives the value."""
+    """Hyperparameters of the paper's recipe; a value without a source is this implementation's."""
 
     epochs: int = field(default=2, metadata=COUNT)
-    """Epochs of each of the two stages, frozen and fine-tuned."""
+    """Epochs of each of the two stages, frozen and fine-tuned (the paper)."""
     batch_size: int = field(default=32, metadata=COUNT)
-    """Images per step."""
+    """Images per step (Keras' default)."""
     learning_rate: float = field(default=0.001, metadata=POSITIVE)
-    """Learning rate of Adam in both stages."""
+    """Learning rate of Adam in both stages (the paper)."""
     hidden_units: int = field(default=512, metadata=COUNT)
     """Width of the dense layer before the softmax."""
     first_trainable_layer: str = "conv5_block3_1_conv"
