@@ -64,7 +64,7 @@ def expected(scored_run: TrainedRun, trained_model: Any, pixels: NDArray[np.uint
     """The score (N,) that NumPy computes from the features of Keras, before a limit is fitted."""
     reference = trained.OutlierScore.load(scored_run.folder)
     assert reference is not None
-    pooled, _ = trained.pool_and_predict(trained_model, pixels)
+    pooled, _ = trained.pool_and_predict(trained_model, pixels, reference.layer)
     return np.asarray(reference.score(pooled))
 
 
