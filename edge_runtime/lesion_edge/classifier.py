@@ -131,9 +131,15 @@ class Classifier:
         self.threads = threads or available_cpus()
         self.fallback: str | None = None
         """Reason why `auto` did not take the device that ONNX Runtime lists, or None."""
+        self._is_proven = False
         self.device = choose_device(device)
+        if device == "auto" and self.device != "cpu" and self._best_variant(variant) == "int8":
+            alone = "int8 is for the CPU" if variant else "the bundle has only int8, which is for the CPU"
+            self.device, self.fallback = "cpu", alone
         try:
             self._open(Path(bundle), variant)
+            if device == "auto":
+                self.check_device()
         except LesionEdgeError as error:
             if device != "auto" or self.device == "cpu":
                 raise
@@ -154,8 +160,26 @@ class Classifier:
         if threshold is not None:
             self.threshold = threshold
 
+    def _best_variant(self, variant: str | None) -> str:
+        return variant or _preferred_variant(self.manifest, self.device)
+
+    def check_device(self) -> None:
+        """Run the self-test before the first answer on any device but the CPU; once, by itself in `predict`.
+
+        Raises:
+            LesionEdgeError: the device answers otherwise than the bundle was released with.
+        """
+        if self.device == "cpu" or self._is_proven:
+            return
+        from lesion_edge.selftest import format_result, self_test
+
+        outcome = self_test(self)
+        if not outcome.passed:
+            raise LesionEdgeError(f"self-test of {format_result(self, outcome)}; choose --device cpu")
+        self._is_proven = True
+
     def _open(self, bundle: Path, variant: str | None) -> None:
-        self.variant = variant or _preferred_variant(self.manifest, self.device)
+        self.variant = self._best_variant(variant)
         if self.variant not in self.manifest.variants:
             available = ", ".join(self.manifest.variants)
             raise LesionEdgeError(f"{bundle} has no variant '{self.variant}', it has: {available}")
@@ -216,7 +240,7 @@ class Classifier:
             One prediction per source; an image that cannot be used gives one with `error` set.
 
         Raises:
-            LesionEdgeError: a wrong argument, or the device fails.
+            LesionEdgeError: a wrong argument, or the device fails, or fails the self-test.
         """
         if isinstance(sources, str | bytes | os.PathLike):
             raise LesionEdgeError("predict takes several images: put a single one into a list")
@@ -224,6 +248,7 @@ class Classifier:
             batch_size = 1 if self.device == "cpu" else GPU_BATCH
         if batch_size < 1:
             raise LesionEdgeError(f"batch size {batch_size}: at least 1 is needed")
+        self.check_device()
         iterator = iter(sources)
         chunks = iter(lambda: list(islice(iterator, batch_size)), [])
         for predictions in ordered_map(lambda chunk: self._classify(chunk, cam, digest), chunks, self.threads):

@@ -69,7 +69,8 @@ def _findings(
     yield "bundle", f"{location}, of run {classifier.manifest.provenance.get('run', 'unknown')}", True
     yield "model", f"{classifier.variant} on {classifier.device}, {classifier.threads} threads", True
     if classifier.fallback:
-        yield "device", classifier.fallback, False
+        only_int8 = set(classifier.manifest.variants) == {"int8"}  # made for the CPU, which is no fault
+        yield "device", classifier.fallback, only_int8
     from lesion_edge.selftest import format_result, self_test
 
     try:

@@ -162,6 +162,7 @@ def _open_classifier(options: InferenceOptions) -> Classifier:
         options.trust,
         options.site,
     )
+    classifier.check_device()
     if options.device == "auto" and (classifier.device != "cpu" or classifier.fallback):
         reason = f", because {classifier.fallback}" if classifier.fallback else ""
         say(f"lesion-infer: using {_device_name(classifier)}{reason}")

@@ -1,8 +1,8 @@
 """Interrupted runs: the record beside an output, its whole rows, and the images that remain.
 
 The record of `NAME` is `.NAME.resume` in the same folder, one JSON value a line: first what decides the answers
-(bundle, variant, threshold, preprocessing), then the stamp of the image of each row. A line is written before its
-row and without a buffer, so that after any end of the process each row has its line.
+(bundle, variant, threshold, preprocessing, side file), then the stamp of the image of each row. A line is written
+before its row and without a buffer, so that after any end of the process each row has its line.
 """
 
 from __future__ import annotations
@@ -138,6 +138,7 @@ def recorded_model(classifier: Classifier) -> dict[str, Any]:
         "variant": classifier.variant,
         "threshold": classifier.threshold,
         "preprocessing": classifier.manifest.preprocessing_version,
+        "site": classifier.site and classifier.site.digest,
     }
 
 

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lesion_edge import Classifier
 from lesion_edge.manifest import Manifest
+from lesion_edge.selftest import expected_answers
 from lesion_export import bundle as bundles
 from tests.edge_runtime import onnx_file
 
@@ -136,3 +138,18 @@ def paint(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+def expected_by(classifier: Classifier) -> dict[str, Any]:
+    """What `lesion-export` records of a bundle that answers like this one."""
+    manifest, variant = classifier.manifest, classifier.manifest.variants[classifier.variant]
+    return expected_answers(
+        classifier.run,
+        1e-3,
+        image_size=manifest.image_size,
+        resize=manifest.resize,
+        class_names=manifest.class_names,
+        positive_class=manifest.positive_class,
+        threshold=variant.threshold,
+        outlier_limit=variant.outlier_limit,
+    )

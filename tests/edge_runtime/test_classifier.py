@@ -17,6 +17,7 @@ from PIL import Image
 
 from lesion_edge import Classifier, LesionEdgeError, Prediction
 from lesion_edge.classifier import apply_threshold
+from tests.edge_runtime.conftest import expected_by
 
 pytest.importorskip("onnxruntime")
 
@@ -405,3 +406,87 @@ def test_cuda_asked_for_by_name_is_not_replaced(
     with pytest.raises(LesionEdgeError, match="could not start CUDAExecutionProvider"):
         Classifier(make_bundle(variants=("int8", "fp16")), device="cuda")
     assert len(cuda_listed) == 1
+
+
+@pytest.fixture
+def cuda_wrong(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
+    """An ONNX Runtime whose CUDA starts, and adds one to all outputs where it is wrong."""
+    import onnxruntime
+
+    genuine = onnxruntime.InferenceSession
+
+    def listed(wrong: bool) -> None:
+        def session(model: bytes, options: Any, providers: list[str]) -> Any:
+            opened = genuine(model, options, providers=["CPUExecutionProvider"])
+            offset = np.float32(wrong and providers[0] == "CUDAExecutionProvider")
+            return SimpleNamespace(
+                run=lambda names, feeds: [values + offset for values in opened.run(names, feeds)],
+                get_providers=lambda: providers,
+                get_inputs=opened.get_inputs,
+                get_outputs=opened.get_outputs,
+            )
+
+        providers = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+        monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: providers)
+        monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+
+    return listed
+
+
+@pytest.fixture
+def tested_bundle(make_bundle: Callable[..., Path], edit: Callable[..., None]) -> Path:
+    """int8, fp16 and fp32 with a self-test each."""
+    folder = make_bundle(variants=("int8", "fp16", "fp32"))
+    expected = expected_by(Classifier(folder, device="cpu"))
+
+    def add(content: dict[str, Any]) -> None:
+        for variant in content["variants"].values():
+            variant["self_test"] = expected
+
+    edit(folder, add)
+    return folder
+
+
+def test_auto_keeps_a_device_that_passes_the_self_test(
+    tested_bundle: Path, cuda_wrong: Callable[[bool], None]
+) -> None:
+    cuda_wrong(False)
+    classifier = Classifier(tested_bundle)
+    assert (classifier.device, classifier.variant, classifier.fallback) == ("cuda", "fp16", None)
+
+
+def test_auto_leaves_a_device_that_answers_otherwise(
+    tested_bundle: Path, cuda_wrong: Callable[[bool], None]
+) -> None:
+    cuda_wrong(True)
+    classifier = Classifier(tested_bundle)
+    assert (classifier.device, classifier.variant) == ("cpu", "int8")
+    assert str(classifier.fallback).startswith("self-test of fp16 on cuda: FAILED")
+
+
+def test_named_device_that_answers_otherwise_gives_no_answer(
+    tested_bundle: Path, cuda_wrong: Callable[[bool], None]
+) -> None:
+    cuda_wrong(True)
+    classifier = Classifier(tested_bundle, device="cuda")
+    with pytest.raises(LesionEdgeError, match=r"self-test of fp16 on cuda: FAILED.*; choose --device cpu"):
+        list(classifier.predict([np.zeros((4, 4, 3), np.uint8)]))
+
+
+@pytest.mark.parametrize(
+    ("variants", "asked", "reason"),
+    [
+        pytest.param(("int8",), None, "the bundle has only int8, which is for the CPU", id="nothing else there"),
+        pytest.param(("int8", "fp16"), "int8", "int8 is for the CPU", id="asked for"),
+    ],
+)
+def test_auto_runs_int8_on_the_cpu_and_says_why(
+    make_bundle: Callable[..., Path],
+    cuda_wrong: Callable[[bool], None],
+    variants: tuple[str, ...],
+    asked: str | None,
+    reason: str,
+) -> None:
+    cuda_wrong(False)
+    classifier = Classifier(make_bundle(variants=variants), variant=asked)
+    assert (classifier.device, classifier.variant, classifier.fallback) == ("cpu", "int8", reason)

@@ -12,7 +12,7 @@ import pytest
 
 from lesion_edge import Classifier, classifier
 from lesion_edge.doctor import examine, installed_wheels
-from lesion_edge.selftest import expected_answers
+from tests.edge_runtime.conftest import expected_by
 
 onnxruntime = pytest.importorskip("onnxruntime")
 
@@ -23,21 +23,6 @@ def tested_bundle(make_bundle: Callable[..., Path], edit: Callable[..., None]) -
     folder = make_bundle()
     rewrite(edit, folder, expected_by(Classifier(folder)))
     return folder
-
-
-def expected_by(classifier: Classifier) -> dict[str, Any]:
-    """What `lesion-export` records of a bundle that answers like this one."""
-    manifest, variant = classifier.manifest, classifier.manifest.variants[classifier.variant]
-    return expected_answers(
-        classifier.run,
-        1e-3,
-        image_size=manifest.image_size,
-        resize=manifest.resize,
-        class_names=manifest.class_names,
-        positive_class=manifest.positive_class,
-        threshold=variant.threshold,
-        outlier_limit=variant.outlier_limit,
-    )
 
 
 def rewrite(edit: Callable[..., None], folder: Path, self_test: dict[str, Any]) -> None:
