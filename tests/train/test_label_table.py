@@ -255,3 +255,10 @@ def test_folder_of_images_goes_with_a_table_alone(tmp_path: Path) -> None:
         load_dataset(tmp_path, 0.2, 0, tmp_path)
     with pytest.raises(LesionEdgeError, match="nowhere is no folder"):
         load_dataset(write(tmp_path, "file,label\n"), 0.2, 0, tmp_path / "nowhere")
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="no file here that opens and cannot be read")
+def test_unreadable_table_is_not_called_unwritable(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").symlink_to("/proc/self/mem")
+    with pytest.raises(LesionEdgeError, match=r"cannot read .*labels.csv: Input/output error"):
+        load_dataset(tmp_path / "labels.csv", 0.2, 0, None)

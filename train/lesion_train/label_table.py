@@ -170,6 +170,8 @@ def _read_lines(table: Path) -> tuple[list[str], list[_Line]]:
                 for cells in reader
                 if any(cell.strip() for cell in cells)
             ]
+    except OSError as error:
+        raise LesionEdgeError(f"cannot read {table}: {error.strerror}") from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise LesionEdgeError(f"{table} is not a CSV in UTF-8: {error}") from None
     if twice := next((name for name, count in Counter(columns).items() if count > 1), None):
