@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from dataclasses import dataclass
 from itertools import chain
@@ -93,6 +94,7 @@ class _Results:
         from lesion_edge.summary import Summary
 
         self.summary = Summary(_device_name(classifier))
+        self._watch = options.watch
         self.evaluation: Evaluation | None = None
         if options.evaluate:
             from lesion_edge.evaluation import Evaluation
@@ -112,9 +114,9 @@ class _Results:
             self.evaluation.add(prediction)
 
     def show(self, interrupted: bool) -> None:
-        """Print the summary, and the evaluation of a run that was not interrupted."""
+        """Print the summary, and the evaluation, of an interrupted run only where nothing else ends it."""
         say(self.summary.table() if sys.stderr.isatty() else self.summary.line())
-        if self.evaluation is not None and not interrupted:
+        if self.evaluation is not None and (self._watch or not interrupted):
             say(self.evaluation.table())
 
     @property
@@ -279,6 +281,7 @@ def _check(options: InferenceOptions) -> None:
         raise LesionEdgeError("no PATH: name folders, files, or - for a list on standard input")
     if options.resume and options.output is None:
         raise LesionEdgeError("--resume needs --output, the file to go on with")
+    _check_heatmaps(options)
     if options.report is not None and (options.resume or options.watch):
         raise LesionEdgeError("--report shows one whole run: it goes with neither --resume nor --watch")
     if options.audit_paths and options.audit is None:
@@ -293,6 +296,19 @@ def _check(options: InferenceOptions) -> None:
         raise LesionEdgeError(f"{options.report} exists already: choose another --report or remove it")
     if options.report is not None and not options.report.absolute().parent.is_dir():
         raise LesionEdgeError(f"cannot write {options.report}: its folder does not exist")
+
+
+def _check_heatmaps(options: InferenceOptions) -> None:
+    """Refuse a folder for heat maps where they would be found as images."""
+    for path in options.paths:
+        if options.heatmaps is not None and path != "-" and os.path.isdir(path):
+            folder, heatmaps = os.path.realpath(path), os.path.realpath(options.heatmaps)
+            with contextlib.suppress(ValueError):  # several drives
+                if os.path.commonpath([folder, heatmaps]) == folder:
+                    raise LesionEdgeError(
+                        f"--heatmaps {options.heatmaps} lies inside {path}, whose images are classified: "
+                        "choose a folder outside it"
+                    )
 
 
 def _stdin_paths(paths: Sequence[str]) -> StdinPaths | None:

@@ -174,7 +174,7 @@ def test_restart_goes_on_with_the_output(bundle: Path, folder: Path, tmp_path: P
     for number in (1, 2):
         Image.new("RGB", (40, 40), (100 * number, 20, 20)).save(folder / f"{number}.png")
         with subprocess.Popen(
-            [sys.executable, "-c", code, folder, "--model", bundle, "--output", output, "--watch"],
+            [sys.executable, "-c", code, folder, "--model", bundle, "--output", output, "--watch", "--evaluate"],
             stderr=subprocess.PIPE,
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         ) as process:
@@ -183,6 +183,8 @@ def test_restart_goes_on_with_the_output(bundle: Path, folder: Path, tmp_path: P
             process.send_signal(signal.SIGINT)
             assert process.wait(30) == 130
             assert process.stderr
-            assert process.stderr.read().startswith(f"{number} images on cpu".encode())
+            said = process.stderr.read().decode()
+            assert said.startswith(f"{number} images on cpu")
+            assert f"not compared: {number} images" in said, "it is evaluated at the end"
     paths = [line.split(",")[0] for line in output.read_text().splitlines()[1:]]
     assert paths == [str(folder / "1.png"), str(folder / "2.png")]
