@@ -11,7 +11,7 @@ import functools
 import os
 import shutil
 import sys
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from lesion_edge.errors import LesionEdgeError
 
@@ -47,7 +47,7 @@ def run_command(name: str, function: Callable[..., None], extra: str) -> NoRetur
         try:
             function(*args, **options)
         except BrokenPipeError:  # Typer would end with 1, as if some images could not be used
-            _drop_output()
+            _drop(sys.stdout)
             raise typer.Exit from None
 
     app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -60,6 +60,7 @@ def run_command(name: str, function: Callable[..., None], extra: str) -> NoRetur
 @contextlib.contextmanager
 def exit_codes(name: str) -> Iterator[None]:
     """Turn what a command raises into a sentence and an exit code."""
+    _open_closed_streams()
     try:
         yield
     except LesionEdgeError as error:
@@ -67,19 +68,22 @@ def exit_codes(name: str) -> Iterator[None]:
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except BrokenPipeError:  # whoever read the output has seen enough
-        _drop_output()
+        _drop(sys.stdout)
         sys.exit(0)
     except OSError as error:
         if error.errno not in CANNOT_WRITE:
             raise
-        _drop_output()
+        _drop(sys.stdout)
         file = f" {error.filename}" if error.filename else ""
         _fail(name, f"cannot write{file}: {error.strerror}")
 
 
 def say(text: str) -> None:
-    """Print a line on standard error, for the person at the terminal."""
-    print(text, file=sys.stderr, flush=True)
+    """Print a line on standard error, for the person at the terminal; where nobody reads it, it is lost."""
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:
+        _drop(sys.stderr)
 
 
 @contextlib.contextmanager
@@ -126,13 +130,25 @@ def progress_bar(description: str, total: int | Callable[[], int] | None) -> Ite
         yield bar.update
 
 
-def _drop_output() -> None:
+def _open_closed_streams() -> None:
+    """Give the numbers of closed standard streams to the null device, lest the next file opened gets one."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # which takes the lowest number that is free
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+
+
+def _drop(stream: TextIO | None) -> None:
+    if stream is None:
+        return
     try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        stream.flush()
     except OSError:
         # Python would try once more at the end, and complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _fail(name: str, reason: str) -> NoReturn:

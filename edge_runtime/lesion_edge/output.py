@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import select
 import sys
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -77,7 +78,11 @@ class PredictionWriter:
         written = 0
         try:
             while written < len(content):
-                written += self._file.write(content[written:])
+                count = self._file.write(content[written:])
+                if count is None:  # a pipe that never waits is full
+                    select.select([], [self._file], [])
+                else:
+                    written += count
         except OSError as error:
             if self._path is not None:
                 os.ftruncate(self._file.fileno(), self._whole)

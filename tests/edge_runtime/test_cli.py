@@ -14,6 +14,7 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,7 +22,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lesion_edge import Classifier, __version__
+from lesion_edge import Classifier, Prediction, __version__
+from lesion_edge.output import PredictionWriter
 
 pytest.importorskip("onnxruntime")
 
@@ -158,6 +160,11 @@ WRONG: list[Any] = [
         ["{images}", "--model", "{model}", "--output", "gone/a.csv"],
         "cannot write gone/a.csv",
         id="no such folder",
+    ),
+    pytest.param(
+        ["{images}", "--model", "{model}", "--heatmaps", "{images}/heat"],
+        "lies inside",
+        id="heat maps among the images",
     ),
     pytest.param(["{images}", "--model", "{model}", "--device", "gpu"], "--device", id="unknown device"),
     pytest.param(["{images}", "--model", "{model}", "--format", "xml"], "--format", id="unknown format"),
@@ -442,6 +449,43 @@ def test_closed_standard_input_is_one_sentence_and_2(bundle: Path) -> None:
 
 def test_closed_standard_input_does_not_matter_to_a_folder(bundle: Path, folder: Path) -> None:
     assert len(table(closed(0, folder, "--model", bundle).stdout)) == 11
+
+
+@pytest.mark.parametrize("closed_stream", ["closed", "without a reader"])
+def test_standard_error_that_nobody_reads_costs_no_row(
+    bundle: Path, folder: Path, tmp_path: Path, closed_stream: str
+) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    arguments: list[Any] = [*COMMAND, folder, "--model", bundle, "--output", tmp_path / "out.csv"]
+    with open(writing, "wb") as pipe:
+        run = subprocess.run(
+            arguments,
+            stdout=subprocess.PIPE,
+            stderr=pipe,
+            timeout=60,
+            check=False,
+            preexec_fn=(lambda: os.close(2)) if closed_stream == "closed" else None,
+        )
+    assert len(table((tmp_path / "out.csv").read_bytes())) == 11
+    assert run.stdout == b""
+    assert run.returncode == 0
+
+
+def test_pipe_that_never_waits_loses_no_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    filled = 0
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            filled += os.write(writing, b"." * 4096)
+    with open(writing, "w") as pipe, open(reading, "rb") as reader, ThreadPoolExecutor(1) as pool:
+        monkeypatch.setattr(sys, "stdout", pipe)
+        writing_rows = pool.submit(lambda: PredictionWriter(None, "csv", ["b", "m"]).add(Prediction(path="a")))
+        assert reader.read(filled) == b"." * filled
+        writing_rows.result(30)
+        pipe.close()
+        assert reader.read() == b"path,status,label,confidence,p_b,p_m,error\na,out_of_distribution,,,,,\n"
 
 
 def test_closed_standard_output_is_2(bundle: Path, folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
