@@ -192,3 +192,12 @@ def test_keys_are_documented(page: str, heading: str, keys: set[str]) -> None:
     table = text.partition(f"\n{heading}\n")[2].partition("\n#")[0]
     cells = re.findall(r"^\| (`[^|]+) \|", table, re.MULTILINE)
     assert {key for cell in cells for key in re.findall(r"`([^`]+)`", cell)} == keys
+
+
+@pytest.mark.parametrize("folder", ["train/lesion_train", "export/lesion_export", "edge_runtime/lesion_edge"])
+def test_modules_of_the_reading_order_exist(folder: str) -> None:
+    (row,) = re.findall(
+        rf"^\| `{folder}` \| (.*) \|$", (ROOT / "CONTRIBUTING.md").read_text("utf-8"), re.MULTILINE
+    )
+    modules = {path.stem for path in (ROOT / folder).rglob("*") if path.suffix == ".py" or path.is_dir()}
+    assert set(re.findall(r"`([^`]+)`", row)) <= modules
