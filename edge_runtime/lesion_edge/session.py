@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 from lesion_edge.errors import LesionEdgeError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import onnxruntime
 
 PROVIDERS = {
@@ -35,13 +37,18 @@ def import_onnxruntime() -> Any:
     return onnxruntime
 
 
-def choose_device(device: str) -> str:
+def choose_device(device: str, available: Sequence[str] | None = None) -> str:
     """Resolve `auto`, and check that this ONNX Runtime has the device.
+
+    Args:
+        device: `auto` or a key of `PROVIDERS`.
+        available: providers of ONNX Runtime; None asks the one that is installed.
 
     Raises:
         LesionEdgeError: it has not, or no device is called so.
     """
-    available = import_onnxruntime().get_available_providers()
+    if available is None:
+        available = import_onnxruntime().get_available_providers()
     if device == "auto":
         return "cuda" if PROVIDERS["cuda"] in available else "cpu"
     if device not in PROVIDERS:

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from lesion_edge import Classifier, LesionEdgeError, Prediction
-from lesion_edge.classifier import apply_threshold
+from lesion_edge.classifier import apply_threshold, label_outputs
 from tests.edge_runtime.conftest import expected_by
 
 pytest.importorskip("onnxruntime")
@@ -262,16 +262,25 @@ def test_single_image_instead_of_a_list_is_refused(bundle: Path, single: Any) ->
         list(Classifier(bundle).predict(single))
 
 
-def test_answer_that_is_no_number_is_an_error(
-    bundle: Path, monkeypatch: pytest.MonkeyPatch, paint: Callable[..., Path]
-) -> None:
-    """Compared with a threshold, NaN would come out as benign."""
-    classifier = Classifier(bundle, threshold=0.5)
-    rows = np.array([[0.2, 0.8], [np.nan, np.nan], [0.9, 0.1]], np.float32)
-    monkeypatch.setattr(classifier, "_session", SimpleNamespace(run=lambda names, feeds: [rows]))
-    predictions = list(classifier.predict([paint("a.png", RED)] * 3, batch_size=3))
-    assert [prediction.label for prediction in predictions] == ["malignant", None, "benign"]
-    assert predictions[1].error == "the network gave no number"
+NO_NUMBER: list[Any] = [
+    pytest.param(
+        {"probabilities": [[0.2, 0.8], [math.nan, math.nan], [0.9, 0.1]]},
+        ["malignant", "the network gave no number", "benign"],
+        id="a probability, which a threshold would call benign",
+    ),
+    pytest.param(
+        {"probabilities": [[0.2, 0.8]] * 3, "outlier": [0.5, math.nan, 1.5]},
+        ["malignant", "the network gave no number", None],
+        id="a score, which the limit would call a lesion",
+    ),
+]
+
+
+@pytest.mark.parametrize(("outputs", "answers"), NO_NUMBER)
+def test_output_that_is_no_number_is_an_error(outputs: dict[str, Any], answers: list[str | None]) -> None:
+    arrays = {name: np.array(values, np.float32) for name, values in outputs.items()}
+    predictions = list(label_outputs(arrays, ["benign", "malignant"], "malignant", 0.5))
+    assert [prediction.error or prediction.label for prediction in predictions] == answers
     assert predictions[1].status == "error"
 
 
@@ -332,31 +341,10 @@ def test_bundle_without_the_score_it_speaks_of_is_refused(
         Classifier(make_bundle(graph=graph_bytes(), scored=True))
 
 
-def test_score_that_is_no_number_is_an_error(
-    scored_bundle: Path, monkeypatch: pytest.MonkeyPatch, paint: Paint
-) -> None:
-    """Compared with the limit, NaN would come out as a lesion."""
-    classifier = Classifier(scored_bundle)
-    outputs = {
-        "probabilities": np.array([[0.2, 0.8]] * 3, np.float32),
-        "outlier": np.array([0.5, np.nan, 1.5], np.float32),
-    }
-    monkeypatch.setattr(
-        classifier, "_session", SimpleNamespace(run=lambda names, feeds: [outputs[name] for name in names])
-    )
-    predictions = list(classifier.predict([paint("a.png", RED)] * 3, batch_size=3))
-    assert [prediction.status for prediction in predictions] == ["ok", "error", "out_of_distribution"]
-    assert predictions[1].error == "the network gave no number"
-
-
-def test_failing_device_is_one_sentence(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(names: list[str], feeds: dict[str, Any]) -> None:
-        raise RuntimeError("out of\n memory")
-
-    classifier = Classifier(bundle)
-    monkeypatch.setattr(classifier, "_session", SimpleNamespace(run=fail))
-    with pytest.raises(LesionEdgeError, match=r"^the network failed on cpu: out of memory$"):
-        list(classifier.predict([np.zeros((4, 4, 3), np.uint8)]))
+def test_failing_network_is_one_sentence(bundle: Path) -> None:
+    with pytest.raises(LesionEdgeError, match=r"^the network failed on cpu: .*dimensions") as caught:
+        Classifier(bundle).run(np.zeros((1, 4, 4, 3), np.uint8))
+    assert "\n" not in str(caught.value)
 
 
 def test_map_comes_with_the_prediction_when_asked_for(bundle: Path, paint: Callable[..., Path]) -> None:
