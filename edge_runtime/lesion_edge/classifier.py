@@ -58,6 +58,8 @@ class Prediction:
     has no score, and for a prediction read back from a file."""
     sha256: str | None = None
     """Digest of the file's content, where it was asked for and the file could be read."""
+    measurements: dict[str, float] | None = None
+    """What the image looks like, `lesion_edge.monitor.QUANTITIES`, where it was asked for."""
 
     @property
     def status(self) -> str:
@@ -227,6 +229,7 @@ class Classifier:
         batch_size: int | None = None,
         cam: bool = False,
         digest: bool = False,
+        measured: bool = False,
     ) -> Iterator[Prediction]:
         """Classify images as a stream: order kept, memory independent of their number.
 
@@ -235,6 +238,7 @@ class Classifier:
             batch_size: images per call of the network; None takes 1 on the CPU and `GPU_BATCH` elsewhere.
             cam: whether the predictions carry the class-activation map.
             digest: whether the predictions carry the SHA-256 of the file that was decoded.
+            measured: whether the predictions carry what `lesion_edge.monitor` compares.
 
         Yields:
             One prediction per source; an image that cannot be used gives one with `error` set.
@@ -251,7 +255,9 @@ class Classifier:
         self.check_device()
         iterator = iter(sources)
         chunks = iter(lambda: list(islice(iterator, batch_size)), [])
-        for predictions in ordered_map(lambda chunk: self._classify(chunk, cam, digest), chunks, self.threads):
+        for predictions in ordered_map(
+            lambda chunk: self._classify(chunk, cam, digest, measured), chunks, self.threads
+        ):
             yield from predictions
 
     def run(self, pixels: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
@@ -274,7 +280,7 @@ class Classifier:
             raise LesionEdgeError(f"the network failed on {self.device}: {' '.join(str(error).split())}") from None
         return outputs
 
-    def _classify(self, chunk: list[Source], cam: bool, digest: bool) -> list[Prediction]:
+    def _classify(self, chunk: list[Source], cam: bool, digest: bool, measured: bool) -> list[Prediction]:
         paths = [_name(source) for source in chunk]
         images: list[NDArray[np.uint8]] = []
         readable: list[str] = []
@@ -289,7 +295,7 @@ class Classifier:
                 readable.append(path)
             except ImageError as error:
                 errors[index] = str(error)
-        predictions = self._predict_pixels(readable, np.stack(images), cam) if images else iter(())
+        predictions = self._predict_pixels(readable, np.stack(images), cam, measured) if images else iter(())
         answers = (
             Prediction(path=path, error=errors[index]) if index in errors else next(predictions)
             for index, path in enumerate(paths)
@@ -299,14 +305,31 @@ class Classifier:
             for index, answer in enumerate(answers)
         ]
 
-    def _predict_pixels(self, paths: Sequence[str], pixels: NDArray[np.uint8], cam: bool) -> Iterator[Prediction]:
+    def _predict_pixels(
+        self, paths: Sequence[str], pixels: NDArray[np.uint8], cam: bool, measured: bool
+    ) -> Iterator[Prediction]:
         """Predictions of decoded images, uint8 (N, S, S, 3), whose N paths are given."""
         names = ["probabilities", *(["cam"] if cam else []), *(["outlier"] if self._scores_outliers else [])]
         outputs = dict(zip(names, self._call(names, pixels), strict=True))
         manifest = self.manifest
+        positive_index = manifest.class_names.index(manifest.positive_class)
+        measurements: list[dict[str, float]] = []
+        if measured:
+            from lesion_edge.monitor import measure
+
+            columns = {
+                "probability": outputs["probabilities"][:, positive_index],
+                "outlier": outputs.get("outlier"),
+            }
+            for index, image in enumerate(pixels):
+                row = {name: float(column[index]) for name, column in columns.items() if column is not None}
+                measurements.append(row | measure(image))
         if self.site is not None:
-            outputs = self.site.apply(outputs, manifest.class_names.index(manifest.positive_class))
-        return label_outputs(outputs, manifest.class_names, manifest.positive_class, self.threshold, paths)
+            outputs = self.site.apply(outputs, positive_index)
+        predictions = label_outputs(outputs, manifest.class_names, manifest.positive_class, self.threshold, paths)
+        if not measured:
+            return predictions
+        return (replace(answer, measurements=row) for answer, row in zip(predictions, measurements, strict=True))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Classifier, self._arguments

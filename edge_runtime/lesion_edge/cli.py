@@ -21,7 +21,7 @@ DESCRIPTION = """Classify dermoscopy images: one row per image, a damaged one as
 the lesions of the training as out_of_distribution and without a label.
 
 Exit codes: 0 all done; 1 some images could not be used, or the self-test disagrees; 2 the request is wrong;
-130 interrupted."""
+3 --monitor finds the images unlike those of the release; 130 interrupted."""
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
@@ -134,6 +134,13 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="name the first line of a log that was changed or removed",
     )
+    add(
+        "--monitor",
+        type=Path,
+        metavar="FILE",
+        help="state of a comparison of the last 200 images with the release",
+    )
+    add("--stop-on-drift", action="store_true", help="end once --monitor finds a difference [default: go on]")
     add("--self-test", action="store_true", help="compare this device's logits with those recorded in the bundle")
     add(
         "--doctor",

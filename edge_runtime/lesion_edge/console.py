@@ -1,6 +1,7 @@
 """Terminal of every command: exit codes, one-line errors, messages and progress.
 
-0 all done; 1 finished, but some inputs could not be used; 2 the request or its input is wrong; 130 interrupted.
+0 all done; 1 finished, but some inputs could not be used; 2 the request or its input is wrong; 3 the images of
+late are unlike those of the release (`--monitor`); 130 interrupted.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ import shutil
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
-from lesion_edge.errors import LesionEdgeError
+from lesion_edge.errors import DriftAlarm, LesionEdgeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 SOME_UNUSABLE = 1
 WRONG_REQUEST = 2
+DRIFT = 3
 INTERRUPTED = 130
 
 CANNOT_WRITE = {
@@ -65,6 +67,9 @@ def exit_codes(name: str) -> Iterator[None]:
         yield
     except LesionEdgeError as error:
         _fail(name, str(error))
+    except DriftAlarm as alarm:
+        say(f"{name}: {alarm}")
+        sys.exit(DRIFT)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except BrokenPipeError:  # whoever read the output has seen enough

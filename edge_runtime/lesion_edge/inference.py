@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lesion_edge.console import progress_bar, say
-from lesion_edge.errors import LesionEdgeError
+from lesion_edge.errors import DriftAlarm, LesionEdgeError
 from lesion_edge.images import PassedOver, StdinPaths, find_images
 from lesion_edge.parallel import ordered_map
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from lesion_edge.classifier import Classifier, Prediction
     from lesion_edge.evaluation import Evaluation
+    from lesion_edge.monitor import Monitor
     from lesion_edge.output import Format, PredictionWriter
     from lesion_edge.resume import CompletedRows, Record
     from lesion_edge.watch import Watcher
@@ -47,6 +48,8 @@ class InferenceOptions:
     watch: bool = False
     audit: Path | None = None
     audit_paths: bool = False
+    monitor: Path | None = None
+    stop_on_drift: bool = False
 
 
 def run(options: InferenceOptions) -> bool:
@@ -56,6 +59,7 @@ def run(options: InferenceOptions) -> bool:
         LesionEdgeError: the request or its input is wrong.
         OSError: the output cannot be written; what is finished stays.
         KeyboardInterrupt: it was interrupted, and what is finished is written and counted.
+        DriftAlarm: the images of late are unlike those of the release; what is finished is written and counted.
     """
     _check(options)
     stdin_paths = _stdin_paths(options.paths)
@@ -68,6 +72,9 @@ def run(options: InferenceOptions) -> bool:
         if output.completed is not None:
             images = output.completed.remaining(images)
         sinks = _open_sinks(options, classifier, results, output, stack)
+        monitor = _open_monitor(options, classifier, stack)
+        if monitor is not None:
+            sinks.append(monitor.add)
         post_processors = _open_post_processors(options, classifier, stack)
         advance = stack.enter_context(_progress(options))
         watched = None
@@ -84,6 +91,10 @@ def run(options: InferenceOptions) -> bool:
     results.show(interrupted)
     if interrupted:
         raise KeyboardInterrupt
+    if monitor is not None and monitor.alarm:
+        raise DriftAlarm(
+            "the images are unlike those that the model was released on: check camera, light and patients"
+        )
     return results.complete
 
 
@@ -138,6 +149,8 @@ def _drain(
             advance(1)
     except KeyboardInterrupt:
         return True
+    except DriftAlarm:  # --stop-on-drift; said already
+        return False
     return False
 
 
@@ -230,6 +243,16 @@ def _open_sinks(
     return [*sinks, output.writer.add, results.add]
 
 
+def _open_monitor(
+    options: InferenceOptions, classifier: Classifier, stack: contextlib.ExitStack
+) -> Monitor | None:
+    if options.monitor is None:
+        return None
+    from lesion_edge.monitor import Monitor
+
+    return stack.enter_context(Monitor(options.monitor, classifier, say, options.stop_on_drift))
+
+
 def _open_post_processors(
     options: InferenceOptions, classifier: Classifier, stack: contextlib.ExitStack
 ) -> list[Callable[[Prediction], Prediction]]:
@@ -262,7 +285,11 @@ def _predictions(
     def classify(images: Iterable[str]) -> Iterator[Prediction]:
         sources = images if record is None else record.stamped(images)
         predictions = classifier.predict(
-            sources, options.batch_size, cam=bool(post_processors), digest=options.audit is not None
+            sources,
+            options.batch_size,
+            cam=bool(post_processors),
+            digest=options.audit is not None,
+            measured=options.monitor is not None,
         )
         if post_processors:
             predictions = ordered_map(post_process, predictions, classifier.threads)
@@ -286,6 +313,8 @@ def _check(options: InferenceOptions) -> None:
         raise LesionEdgeError("--report shows one whole run: it goes with neither --resume nor --watch")
     if options.audit_paths and options.audit is None:
         raise LesionEdgeError("--audit-paths needs --audit, the file for the lines")
+    if options.stop_on_drift and options.monitor is None:
+        raise LesionEdgeError("--stop-on-drift needs --monitor, the file for the state")
     if options.watch and "-" in options.paths:
         raise LesionEdgeError("--watch needs a folder, not a list")
     if options.watch:

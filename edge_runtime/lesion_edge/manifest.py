@@ -87,6 +87,8 @@ class Variant:
     outlier_limit: float | None = None
     """The outlier score is divided by it inside the graph already, so that 1 is the limit. Above 0; None: the
     graph has no score, and every image gets a label."""
+    reference: dict[str, Any] = field(default_factory=dict)
+    """What validation images look like, `images` and `quantiles`, for `--monitor`; see `lesion_edge.monitor`."""
 
     def __post_init__(self) -> None:
         _check_name(self.file)

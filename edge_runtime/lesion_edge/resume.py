@@ -137,8 +137,8 @@ def recorded_model(classifier: Classifier) -> dict[str, Any]:
         "bundle": classifier.manifest.digest,
         "variant": classifier.variant,
         "threshold": classifier.threshold,
-        "preprocessing": classifier.manifest.preprocessing_version,
         "site": classifier.site and classifier.site.digest,
+        "preprocessing": classifier.manifest.preprocessing_version,
     }
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lesion_edge.console import say
+from lesion_edge.monitor import measure, reference_distributions
 from lesion_edge.selftest import TOLERANCES, expected_answers
 from lesion_edge.session import open_session
 from lesion_export import gates, onnx_graph, run_images
@@ -64,6 +65,7 @@ def build(source: Run, wanted: ExportOptions) -> ExportedVariants:
     keras, *pooled = run_images.keras_outputs(model, pixels, [] if outliers is None else [outliers.layer])
     names = ["logits"] if outliers is None else ["logits", "outlier"]
     built = ExportedVariants()
+    looks = [measure(image) for image in pixels]
 
     def decide(variant: Any, name: str) -> Outputs:
         logits, *scored = onnx_graph.run_model(variant, pixels, names, name)
@@ -83,7 +85,8 @@ def build(source: Run, wanted: ExportOptions) -> ExportedVariants:
                 **scores(outputs, truth, source.class_names, lesion_numbers(source.validation)),
                 "subgroups": score_subgroups(outputs, reference, truth, source.validation),
                 **({} if outputs.refused is None else {"out_of_distribution": float(outputs.refused.mean())}),
-            }
+            },
+            "reference": _reference(outputs, looks),
         }
 
     reference = decide(graph, "fp32")
@@ -105,6 +108,14 @@ def build(source: Run, wanted: ExportOptions) -> ExportedVariants:
         add(half, "fp16", outputs)
     add(graph, "fp32", reference)
     return built
+
+
+def _reference(outputs: Outputs, looks: list[dict[str, float]]) -> dict[str, Any]:
+    """Distributions on the validation images, for `--monitor`."""
+    values: dict[str, Any] = {"probability": outputs.probabilities[:, outputs.positive]}
+    if outputs.outliers is not None and outputs.outlier_limit is not None:
+        values["outlier"] = outputs.outliers / outputs.outlier_limit
+    return reference_distributions({**values, **{name: [look[name] for look in looks] for name in looks[0]}})
 
 
 def _describe(
