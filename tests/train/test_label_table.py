@@ -46,6 +46,7 @@ ROWS = "a.jpg,benign\nb.jpg,benign\nc.jpg,malignant\nd.jpg,malignant\n"
         pytest.param(("file,label\n" + ROWS).replace("\n", "\r\n"), id="line ends of Windows"),
         pytest.param("\ufefffile,label\n" + ROWS, id="byte order mark"),
         pytest.param("file,label\n" + ROWS + "\n , \n", id="empty lines"),
+        pytest.param("file,label,split\n" + ROWS.replace("\n", ",\n"), id="an empty split column"),
         pytest.param('file,label,note\n"a.jpg","benign","x, y"\n' + ROWS.split("\n", 1)[1], id="quotes"),
         pytest.param("file,label\n" + ROWS.replace(".jpg", ""), id="names without ending"),
     ],

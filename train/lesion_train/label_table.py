@@ -101,7 +101,7 @@ def read_rows(table: Path) -> list[Row]:
     else:
         raise LesionEdgeError(f"{table} has the columns {', '.join(columns)}: {NEEDED}{_absent_column(columns)}")
     _refuse_repeated(table, rows)
-    if "split" in columns:
+    if any(row.split for row in rows):
         skipped = Counter(row.split for row in rows if not row.part)
         named = ", ".join(
             f"{count} '{word}'" if word else f"{count} empty" for word, count in sorted(skipped.items())
