@@ -9,34 +9,55 @@ import contextlib
 import io
 import os
 import stat
+import threading
 import warnings
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, JpegImagePlugin, UnidentifiedImageError
 
+from lesion_edge.bands import cut_bands, png_bands, reduce_bands
+from lesion_edge.color import to_rgb
 from lesion_edge.errors import ImageError
 from lesion_edge.integrity import check_content, check_decoded_jpeg
+from lesion_edge.tiff import check_layout, decode_tiff
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
-VERSION = 1
-"""Written into every bundle; raised when the same file would give other pixels."""
+VERSION = 2
+"""Written into every bundle; raised when the same file would give other pixels.
+
+2: embedded color profiles are applied, as is a camera's mark of Adobe RGB; some rare TIFF layouts are read right;
+above `LARGE` pixels, whole pixels are averaged first. All other images give the pixels of version 1.
+"""
 
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
 """Pillow's names of the formats that are accepted, whatever the file is called."""
 
 MAX_PIXELS = 100_000_000
-"""Images with more pixels are refused before they are decoded (a decompression bomb, or a slide scan)."""
+"""Images of which more pixels would be decoded are refused (a decompression bomb, or a slide scan)."""
+
+MAX_STORED_PIXELS = 10 * MAX_PIXELS
+"""Limit for a JPEG as it is stored: its decoder shrinks it, but has to read all of it."""
+
+LARGE = 24_000_000
+"""Decoded pixels above which an image is brought down in bands, one at a time where it has to be held whole."""
+
+LARGE_FILE = 64 << 20
+"""Bytes of a file above which no other is held at the same time."""
 
 MAX_BYTES = 8 * MAX_PIXELS
 """Files with more bytes are refused unread; what is let through by pixels has at most 8 bytes for each."""
 
 Resize = Literal["squash", "crop", "pad"]
 RESIZE_MODES: tuple[Resize, ...] = ("squash", "crop", "pad")
+
+ORIENTATION = 0x0112
+
+_one_large_image = threading.RLock()
 
 Source: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | NDArray[np.uint8]"
 
@@ -71,7 +92,9 @@ def read_content(path: str | os.PathLike[str]) -> bytes:
         ImageError: it cannot be read.
     """
     with _short_reasons():
-        return _read(path)
+        _regular_size(path)
+        with open(path, "rb") as file:
+            return file.read()
 
 
 def load_image(source: Source, longest_side: int) -> Image.Image:
@@ -113,36 +136,87 @@ def _short_reasons() -> Iterator[None]:
 
 
 def _decode(source: Source, shortest_side: int) -> Image.Image:
-    """Decode upright and in RGB; a JPEG perhaps smaller, but with no side below `shortest_side` for it."""
+    """Decode upright and in RGB; perhaps smaller, but with no side below `shortest_side` for it."""
     if isinstance(source, Image.Image):
         image = source.copy()
     elif isinstance(source, np.ndarray):
         if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3 or 0 in source.shape:
             raise ImageError(f"array is {source.dtype} {source.shape}, expected uint8 (H, W, 3)")
         image = Image.fromarray(source)
+    elif isinstance(source, bytes):
+        return _decode_file(source, shortest_side)
     else:
-        content = source if isinstance(source, bytes) else _read(source)
-        if not content:
-            raise ImageError("empty file")
-        image = Image.open(io.BytesIO(content), formats=FORMATS)
-        _check_size(image)
-        check_content(content, image)
-        height = image.height
-        image.draft(None, (shortest_side, shortest_side))
-        image.load()
-        if image.format in ("JPEG", "MPO"):
-            check_decoded_jpeg(image, height)
-    _check_size(image)
+        size = _regular_size(source)
+        with _one_large_image if size > LARGE_FILE else contextlib.nullcontext(), open(source, "rb") as file:
+            return _decode_file(file.read(), shortest_side)
+    _check_size(image.size)
     ImageOps.exif_transpose(image, in_place=True)
-    return _to_rgb(image)
+    return to_rgb(image)
 
 
-def _check_size(image: Image.Image) -> None:
-    if image.width * image.height > MAX_PIXELS:
-        raise ImageError(f"too large: {image.width}x{image.height} pixels, limit {MAX_PIXELS}")
+def _decode_file(content: bytes, shortest_side: int) -> Image.Image:
+    if not content:
+        raise ImageError("empty file")
+    image = _open(content)
+    is_jpeg, stored = image.format in ("JPEG", "MPO"), image.size
+    if is_jpeg:
+        image.draft(None, (shortest_side, shortest_side))
+        _check_size(stored, MAX_STORED_PIXELS)
+        # All coefficients of a progressive JPEG are held at once, at whatever scale it is decoded.
+        _check_size(stored if "progressive" in image.info else image.size)
+    else:
+        _check_size(image.size)
+    check_content(content, image)
+    if image.format == "TIFF":
+        check_layout(image)
+    if image.width * image.height > LARGE:
+        return _decode_large(content, image, stored, shortest_side)
+    image = _load(content, image, stored, shortest_side)
+    ImageOps.exif_transpose(image, in_place=True)
+    return to_rgb(image)
 
 
-def _read(path: str | os.PathLike[str]) -> bytes:
+def _decode_large(content: bytes, image: Image.Image, stored: tuple[int, int], shortest_side: int) -> Image.Image:
+    """Decode in bands, and average whole pixels as far as `shortest_side` allows."""
+    factor = max(1, min(image.size) // shortest_side)
+    bands = png_bands(content, image, factor) if image.format == "PNG" else None
+    if bands is not None:
+        reduced = reduce_bands(image, bands, factor)
+    else:
+        with _one_large_image:
+            image = _load(content, image, stored, shortest_side)  # which turns a TIFF already
+            reduced = reduce_bands(image, cut_bands(image, factor), factor)
+    reduced.getexif()[ORIENTATION] = image.getexif().get(ORIENTATION, 1)
+    ImageOps.exif_transpose(reduced, in_place=True)
+    return reduced
+
+
+def _load(content: bytes, image: Image.Image, stored: tuple[int, int], shortest_side: int) -> Image.Image:
+    if image.format == "TIFF":
+        return decode_tiff(content, image)
+    image.load()
+    if image.format in ("JPEG", "MPO"):
+        check_decoded_jpeg(content, image, stored, shortest_side)
+    return image
+
+
+def _open(content: bytes) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(content), formats=FORMATS)
+    except Image.DecompressionBombError:
+        if not content.startswith(b"\xff\xd8"):
+            raise
+        return JpegImagePlugin.jpeg_factory(io.BytesIO(content))  # which is decoded smaller than Pillow thinks
+
+
+def _check_size(size: tuple[int, int], limit: int | None = None) -> None:
+    limit = limit or MAX_PIXELS
+    if size[0] * size[1] > limit:
+        raise ImageError(f"too large: {size[0]}x{size[1]} pixels, limit {limit}")
+
+
+def _regular_size(path: str | os.PathLike[str]) -> int:
+    """Size of a regular file, bytes."""
     status = os.stat(path)
     if stat.S_ISDIR(status.st_mode):
         raise ImageError("a folder that cannot be read")
@@ -150,26 +224,7 @@ def _read(path: str | os.PathLike[str]) -> bytes:
         raise ImageError("not a regular file")
     if status.st_size > MAX_BYTES:
         raise ImageError(f"too large: {status.st_size} bytes, limit {MAX_BYTES}")
-    with open(path, "rb") as file:
-        return file.read()
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    """Convert any colour mode to RGB: alpha over white, 16 bit scaled to 8 rather than clipped."""
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image
-    if image.mode.startswith("I;16"):
-        wide = np.asarray(image).astype(np.uint32)
-        grey = ((wide * 255 + 32767) // 65535).astype(np.uint8)
-        grey[wide == image.info.get("transparency", -1)] = 255
-        return Image.fromarray(grey).convert("RGB")
-    if image.mode in ("I", "F"):
-        raise ImageError("32-bit grey has no defined brightness range")
-    if image.has_transparency_data:
-        layer = image.convert("RGBA")
-        white = Image.new("RGBA", layer.size, "white")
-        return Image.alpha_composite(white, layer).convert("RGB")
-    return image.convert("RGB")
+    return status.st_size
 
 
 def _resize(image: Image.Image, size: int, mode: Resize) -> Image.Image:

@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from lesion_edge.errors import ImageError
-from lesion_edge.preprocess import load_pixels
+from lesion_edge.preprocess import load_image, load_pixels
 
 SIZE = 32
 
@@ -129,3 +131,141 @@ HARMLESS: list[Any] = [
 @pytest.mark.parametrize("content", HARMLESS)
 def test_zeros_that_belong_there_are_no_damage(content: Callable[[], bytes]) -> None:
     assert load_pixels(content(), SIZE).shape == (SIZE, SIZE, 3)
+
+
+def round_field(width: int, height: int, radius: int) -> Image.Image:
+    """What a dermatoscope shows: a disc of skin in black."""
+    y, x = np.ogrid[:height, :width]
+    levels = np.asarray(texture(width, height)).copy()
+    levels[(x - width / 2) ** 2 + (y - height / 2) ** 2 > radius**2] = 0
+    return Image.fromarray(levels)
+
+
+def framed(width: int, height: int, left: int, top: int, right: int, bottom: int) -> Image.Image:
+    image = Image.new("RGB", (width, height))
+    image.paste(
+        texture(width // 4 * 4, height // 4 * 4).crop((left, top, width - right, height - bottom)), (left, top)
+    )
+    return image
+
+
+def aligned_tiff(image: Image.Image, row_per_strip: bool = False) -> bytes:
+    """A TIFF whose pixels begin with a sector, as some scanners write it."""
+    tifffile = pytest.importorskip("tifffile")
+    stream = io.BytesIO()
+    rows = {"rowsperstrip": 1} if row_per_strip else {}
+    tifffile.imwrite(stream, np.asarray(image), photometric="rgb", align=512, **rows)
+    return stream.getvalue()
+
+
+BLACK_SHAPES = [
+    pytest.param(lambda: round_field(3000, 2250, 1125), id="round field that touches the borders"),
+    pytest.param(lambda: round_field(2048, 1536, 1000), id="round field cut off, rows of whole sectors"),
+    pytest.param(lambda: round_field(2400, 1600, 500), id="small round field"),
+    pytest.param(lambda: framed(2048, 640, 0, 128, 0, 128), id="letterbox, rows of whole sectors"),
+    pytest.param(lambda: framed(2048, 640, 512, 100, 512, 100), id="frame of whole sectors"),
+    pytest.param(lambda: framed(4096, 128, 0, 0, 2048, 64), id="black quarter and half"),
+    pytest.param(lambda: framed(4096, 128, 2048, 64, 0, 0), id="black quarter at the beginning"),
+]
+
+
+@pytest.mark.parametrize("picture", BLACK_SHAPES)
+@pytest.mark.parametrize(
+    "save",
+    [
+        pytest.param(lambda image: encode(image, "TIFF"), id="TIFF"),
+        pytest.param(lambda image: encode(image, "BMP"), id="BMP"),
+        pytest.param(aligned_tiff, id="TIFF with aligned pixels"),
+        pytest.param(lambda image: aligned_tiff(image, row_per_strip=True), id="TIFF of aligned rows"),
+        pytest.param(lambda image: encode(image, "JPEG", optimize=True, quality=90), id="JPEG"),
+    ],
+)
+def test_black_that_belongs_there_is_no_lost_block(
+    picture: Callable[[], Image.Image], save: Callable[[Image.Image], bytes]
+) -> None:
+    assert load_pixels(save(picture()), SIZE).shape == (SIZE, SIZE, 3)
+
+
+@given(st.integers(1400, 2600), st.integers(100, 300), st.integers(20, 900), st.integers(-40, 40))
+@settings(max_examples=60, deadline=None)
+def test_round_field_of_any_size_is_read_in_formats_without_compression(
+    width: int, height: int, radius: int, shift: int
+) -> None:
+    y, x = np.ogrid[:height, :width]
+    levels = np.full((height, width, 3), (205, 150, 135), np.uint8)
+    levels[(x - width / 2 - shift) ** 2 + (y - height / 2) ** 2 > radius**2] = 0
+    for kind in ("TIFF", "BMP"):
+        load_pixels(encode(Image.fromarray(levels), kind), SIZE)
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "BMP"])
+@pytest.mark.parametrize("size", [(3000, 1600), (2048, 1400), (641, 480)])
+def test_lost_block_is_found_beside_a_black_field(kind: str, size: tuple[int, int]) -> None:
+    content = encode(round_field(*size, size[1] // 2 + 100), kind)
+    start = len(content) // 2 // 512 * 512
+    while not (
+        content[start - 1] and np.count_nonzero(np.frombuffer(content[start : start + 4096], np.uint8)) > 4000
+    ):
+        start += 512
+    with pytest.raises(ImageError, match="nothing but zeros from byte"):
+        load_pixels(content[:start] + bytes(4096) + content[start + 4096 :], SIZE)
+
+
+def letterbox(level: int, width: int = 640, height: int = 640) -> Image.Image:
+    image = Image.new("RGB", (width, height), (level, level, level))
+    image.paste(texture(width // 4 * 4, height // 2 // 4 * 4), (0, height // 4))
+    return image
+
+
+JPEGS: list[Any] = [
+    pytest.param({}, id="baseline"),
+    pytest.param({"progressive": True}, id="progressive"),
+    pytest.param({"optimize": True}, id="optimized"),
+    pytest.param({"subsampling": 0}, id="without subsampling"),
+    pytest.param({"restart_marker_blocks": 7}, id="restart markers within rows"),
+    pytest.param({"restart_marker_rows": 1}, id="a restart marker each row"),
+]
+
+
+@pytest.mark.parametrize("options", JPEGS)
+@pytest.mark.parametrize("level", [127, 128])
+@pytest.mark.parametrize("size", [32, 400], ids=["shrunk by the decoder", "at full scale"])
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_grey_corner_that_was_meant_is_read(options: dict[str, Any], level: int, size: int, mode: str) -> None:
+    content = encode(letterbox(level).convert(mode), "JPEG", quality=92, **options)
+    assert load_pixels(content, size).shape == (size, size, 3)
+    assert load_pixels(content + bytes(999), size).shape == (size, size, 3)
+
+
+@pytest.mark.parametrize("options", [case for case in JPEGS if "progressive" not in case.values[0]])
+@pytest.mark.parametrize("part", [0.3, 0.6, 0.9])
+@pytest.mark.parametrize("size", [32, 400], ids=["shrunk by the decoder", "at full scale"])
+def test_grey_corner_that_the_decoder_made_up_is_refused(options: dict[str, Any], part: float, size: int) -> None:
+    content = encode(texture(), "JPEG", quality=92, **options)
+    with pytest.raises(ImageError, match="its last rows are missing"):
+        load_pixels(content[: int(len(content) * part)] + b"\xff\xd9", size)
+
+
+def test_jpeg_that_ends_at_a_restart_marker_is_refused() -> None:
+    content = encode(texture(), "JPEG", quality=92, restart_marker_rows=1)
+    end = content.rindex(b"\xff\xd1")
+    with pytest.raises(ImageError, match="its last rows are missing"):
+        load_pixels(content[:end] + b"\xff\xd9", SIZE)
+
+
+def test_grey_corner_of_an_mpo_and_of_a_view_for_people_is_read() -> None:
+    stream = io.BytesIO()
+    letterbox(128).save(stream, "MPO", save_all=True, append_images=[texture()])
+    assert load_pixels(stream.getvalue(), SIZE).shape == (SIZE, SIZE, 3)
+    assert load_image(encode(letterbox(128), "JPEG"), 200).size == (200, 200)
+
+
+def test_tiff_whose_last_strip_is_cut_off_is_refused() -> None:
+    tifffile = pytest.importorskip("tifffile")
+    for compression in (None, "zlib"):
+        stream = io.BytesIO()
+        tifffile.imwrite(
+            stream, np.asarray(texture()), photometric="rgb", rowsperstrip=16, compression=compression
+        )
+        with pytest.raises(ImageError, match="damaged or truncated"):
+            load_pixels(stream.getvalue()[:-700], SIZE)

@@ -63,7 +63,7 @@ def test_comes_back_as_it_was_written(tmp_path: Path) -> None:
 
 def test_is_readable_json_with_both_versions() -> None:
     content = json.loads(MANIFEST.to_json())
-    assert (content["schema_version"], content["preprocessing_version"]) == (2, 1)
+    assert (content["schema_version"], content["preprocessing_version"]) == (2, 2)
     assert "©" in MANIFEST.to_json()
 
 
