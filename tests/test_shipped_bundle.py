@@ -36,7 +36,12 @@ pytestmark = pytest.mark.skipif(
 
 
 def test_holds_int8_and_nothing_else() -> None:
-    assert {path.name for path in SHIPPED_BUNDLE.iterdir()} == {"int8.onnx", FILE_NAME, "MODEL_CARD.md"}
+    assert {path.name for path in SHIPPED_BUNDLE.iterdir()} == {
+        "int8.onnx",
+        FILE_NAME,
+        "MODEL_CARD.md",
+        "bom.cdx.json",
+    }
     manifest = load_manifest(SHIPPED_BUNDLE)
     assert set(manifest.variants) == {"int8"}
     variant = manifest.variants["int8"]
