@@ -68,6 +68,7 @@ class Record:
             raise LesionEdgeError(f"{output} is being written by another run: choose another --output") from None
         except OSError as error:
             raise LesionEdgeError(f"cannot write {path}: {error.strerror}") from None
+        self._file.seek(0)  # a lock may have moved it
         self._content = self._file.read()
         self._pending: deque[Stamp] = deque()
         self._stamp: Stamp = MISSING
@@ -93,6 +94,7 @@ class Record:
             self._write(content)
         self._file.truncate(len(content))
         self._file.seek(len(content))
+        self._content = b""
 
     def stamped(self, images: Iterable[str]) -> Iterator[str]:
         """Images, each stamped before it is read."""

@@ -38,14 +38,14 @@ Run = subprocess.CompletedProcess[bytes]
 def infer(
     *arguments: str | os.PathLike[Any],
     cwd: Path | None = None,
-    given: bytes = b"",
+    stdin: bytes = b"",
     stdout: IO[Any] | int = subprocess.PIPE,
     environment: dict[str, str] | None = None,
 ) -> Run:
     inherited = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     return subprocess.run(
         [*COMMAND, *arguments],
-        input=given,
+        input=stdin,
         stdout=stdout,
         stderr=subprocess.PIPE,
         cwd=cwd,
@@ -234,8 +234,8 @@ def test_evaluation_compares_with_the_folder_names(bundle: Path, folder: Path) -
     _, *rows = table(run.stdout)
     labels = [Path(row[0]).parent.name == "malignant" for row in rows]
     predicted_positive = [row[2] == "malignant" for row in rows]
-    words = [line.split() for line in run.stderr.decode().splitlines()]
-    figures = {line[0]: line[1] for line in words if len(line) in (2, 4)}
+    table_lines = [line.split() for line in run.stderr.decode().splitlines()]
+    figures = {line[0]: line[1] for line in table_lines if len(line) in (2, 4)}
     assert run.returncode == 0
     assert figures["images"] == "10"
     for name, value in {
@@ -247,7 +247,7 @@ def test_evaluation_compares_with_the_folder_names(bundle: Path, folder: Path) -
     }.items():
         assert figures[name] == f"{value:.3f}", name
     matrix = reference.confusion_matrix(labels, predicted_positive)
-    assert [line[1:] for line in words[-2:]] == [[str(count) for count in row] for row in matrix]
+    assert [line[1:] for line in table_lines[-2:]] == [[str(count) for count in row] for row in matrix]
 
 
 def test_evaluation_counts_the_images_without_a_truth(bundle: Path, paint: Paint) -> None:
@@ -298,7 +298,7 @@ def test_any_file_name_comes_out_byte_for_byte(
     assert run.returncode == 0
 
     listable = [path for path in paths if b"\n" not in path]
-    again = infer("-", "--model", bundle, cwd=tmp_path, given=b"\n".join(listable), environment=environment)
+    again = infer("-", "--model", bundle, cwd=tmp_path, stdin=b"\n".join(listable), environment=environment)
     assert [os.fsencode(row[0]) for row in table(again.stdout)[1:]] == listable
     assert (again.returncode, b"Traceback" in again.stderr) == (0, False)
 
@@ -327,7 +327,7 @@ def test_carriage_return_in_a_name_does_not_end_its_row(bundle: Path, paint: Pai
 
 def test_list_on_standard_input(bundle: Path, folder: Path) -> None:
     paths = [folder / "malignant/250.png", folder / "gone.png", folder / "benign/000.png"]
-    run = infer("-", "--model", bundle, given="".join(f"{path}\n" for path in paths).encode())
+    run = infer("-", "--model", bundle, stdin="".join(f"{path}\n" for path in paths).encode())
     _, *rows = table(run.stdout)
     assert [row[0] for row in rows] == [str(path) for path in paths]
     assert [row[2] for row in rows] == ["malignant", "", "benign"]
@@ -408,9 +408,9 @@ def test_interrupted_run_keeps_what_is_finished_and_ends_with_130(bundle: Path, 
         # Its answer is out, so the run now waits for the list to go on.
         first = process.stdout.readline() + process.stdout.readline()
         process.send_signal(signal.SIGINT)
-        rest, reasons = process.stdout.read(), process.stderr.read()
+        remaining, reasons = process.stdout.read(), process.stderr.read()
         process.stdin.close()
-    rows = table(first + rest)
+    rows = table(first + remaining)
     assert rows[0] == HEADER
     assert [row[1] for row in rows[1:]] == ["ok"] * len(rows[1:])
     assert rows[1:]

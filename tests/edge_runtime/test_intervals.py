@@ -42,8 +42,8 @@ def test_roc_auc_interval_is_close_to_delong_s_where_that_holds(
     positive, negative = rng.normal(shift, 1, positives), rng.normal(0, 1, negatives)
     low, high = delong(positive, negative)
     auc = reference.roc_auc_score([1] * positives + [0] * negatives, [*positive, *negative])
-    found = roc_auc_interval(auc, positives, negatives)
-    assert found == pytest.approx((low, high), abs=0.2 * (high - low))
+    interval = roc_auc_interval(auc, positives, negatives)
+    assert interval == pytest.approx((low, high), abs=0.2 * (high - low))
 
 
 @pytest.mark.parametrize("shift", [0.0, 1.0, 2.5])

@@ -47,17 +47,17 @@ def page(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def cards(page: Path) -> list[tuple[str, str, float]]:
     """Name, label and probability of each card, in order."""
-    found = re.findall(
+    observed = re.findall(
         r'data-p="([\d.]+)" data-label="(\w+)".*?<p class="soft">(.*?)</p>', page.read_text(), re.DOTALL
     )
-    return [(os.path.basename(html.unescape(path)), label, float(p)) for p, label, path in found]
+    return [(os.path.basename(html.unescape(path)), label, float(p)) for p, label, path in observed]
 
 
 def test_cards_are_sorted_by_probability_and_named(page: Path) -> None:
-    found = cards(page)
-    assert [name for name, *_ in found] == ["high.png", NASTY, "caf\\udce9.png", "middle.png", "low.png"]
-    assert [label for _, label, _ in found] == ["malignant"] * 3 + ["benign"] * 2
-    assert [p for *_, p in found] == sorted((p for *_, p in found), reverse=True)
+    observed = cards(page)
+    assert [name for name, *_ in observed] == ["high.png", NASTY, "caf\\udce9.png", "middle.png", "low.png"]
+    assert [label for _, label, _ in observed] == ["malignant"] * 3 + ["benign"] * 2
+    assert [p for *_, p in observed] == sorted((p for *_, p in observed), reverse=True)
 
 
 def test_page_needs_nothing_else_and_names_are_escaped(page: Path) -> None:
@@ -81,15 +81,15 @@ def test_page_works_in_a_browser(page: Path, tmp_path: Path, width: int) -> None
     addEventListener("load", () => {
       const box = (element) => element.getBoundingClientRect();
       const image = document.querySelector(".image"), heat = image.querySelector(".heat");
-      const found = {start: state(), none: move(1), all: move(0),
+      const observed = {start: state(), none: move(1), all: move(0),
         wide: document.documentElement.scrollWidth > innerWidth, title: document.title,
         over: ["left", "top", "width", "height"].map((side) => box(heat)[side] - box(image)[side]),
         loaded: [...document.images].filter((image) => image.complete && image.naturalWidth).length};
       document.getElementById("reset").click();
-      found.reset = state();
+      observed.reset = state();
       document.getElementById("heat").click();
-      found.hidden = getComputedStyle(heat).display;
-      document.title = JSON.stringify(found);
+      observed.hidden = getComputedStyle(heat).display;
+      document.title = JSON.stringify(observed);
     });
     </script>"""
     probe = tmp_path / "probe.html"
@@ -112,18 +112,18 @@ def test_page_works_in_a_browser(page: Path, tmp_path: Path, width: int) -> None
     )
     title = re.search(r"<title>(.*?)</title>", run.stdout, re.DOTALL)
     assert title, run.stderr
-    found: dict[str, Any] = json.loads(html.unescape(title[1]))
-    assert found["start"] == found["reset"]
-    assert found["start"]["counts"] == "3 malignant, 2 benign"
-    assert (found["start"]["marked"], found["start"]["value"]) == (3, "0.600")
-    assert found["none"]["counts"] == "5 benign"
-    assert (found["none"]["labels"], found["none"]["marked"]) == (["benign"] * 5, 0)
-    assert found["all"]["counts"] == "5 malignant"
-    assert not found["wide"], "nothing sticks out to the right"
-    assert found["title"] == "Lesion Edge: 6 images"
-    assert found["loaded"] == 10, "five images and five heat maps"
-    assert found["over"] == pytest.approx([0, 0, 0, 0], abs=1), "the heat lies on the image"
-    assert found["hidden"] == "none"
+    observed: dict[str, Any] = json.loads(html.unescape(title[1]))
+    assert observed["start"] == observed["reset"]
+    assert observed["start"]["counts"] == "3 malignant, 2 benign"
+    assert (observed["start"]["marked"], observed["start"]["value"]) == (3, "0.600")
+    assert observed["none"]["counts"] == "5 benign"
+    assert (observed["none"]["labels"], observed["none"]["marked"]) == (["benign"] * 5, 0)
+    assert observed["all"]["counts"] == "5 malignant"
+    assert not observed["wide"], "nothing sticks out to the right"
+    assert observed["title"] == "Lesion Edge: 6 images"
+    assert observed["loaded"] == 10, "five images and five heat maps"
+    assert observed["over"] == pytest.approx([0, 0, 0, 0], abs=1), "the heat lies on the image"
+    assert observed["hidden"] == "none"
 
 
 def test_refused_images_stand_apart(scored_bundle: Path, paint: Callable[..., Path], tmp_path: Path) -> None:

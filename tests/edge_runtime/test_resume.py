@@ -83,24 +83,24 @@ def test_what_is_written_is_read_back(tmp_path: Path, kind: Format) -> None:
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
 def test_a_file_cut_at_any_byte_goes_on_to_the_same_whole(tmp_path: Path, kind: Format) -> None:
-    whole = written(tmp_path / "whole", kind, PREDICTIONS)
+    undisturbed = written(tmp_path / "whole", kind, PREDICTIONS)
     path = tmp_path / "cut"
-    for length in range(len(whole) + 1):
-        path.write_bytes(whole[:length])
-        kept: list[Prediction] = []
-        finished = CompletedRows(path, kind, CLASSES, kept.append)
-        assert kept == PREDICTIONS[: len(kept)]
-        remaining = list(finished.remaining([prediction.path for prediction in PREDICTIONS]))
-        with PredictionWriter(path, kind, CLASSES, finished.bytes) as writer:
+    for length in range(len(undisturbed) + 1):
+        path.write_bytes(undisturbed[:length])
+        restored: list[Prediction] = []
+        completed = CompletedRows(path, kind, CLASSES, restored.append)
+        assert restored == PREDICTIONS[: len(restored)]
+        remaining = list(completed.remaining([prediction.path for prediction in PREDICTIONS]))
+        with PredictionWriter(path, kind, CLASSES, completed.bytes) as writer:
             for prediction in PREDICTIONS[-len(remaining) :] if remaining else []:
                 writer.add(prediction)
-        assert path.read_bytes() == whole, f"cut after {length} bytes"
+        assert path.read_bytes() == undisturbed, f"cut after {length} bytes"
 
 
 def test_image_named_twice_has_two_rows(tmp_path: Path) -> None:
     written(tmp_path / "out", "csv", [PREDICTIONS[0]])
-    finished = CompletedRows(tmp_path / "out", "csv", CLASSES, lambda prediction: None)
-    assert list(finished.remaining(["plain.png", "a", "plain.png", "plain.png"])) == [
+    completed = CompletedRows(tmp_path / "out", "csv", CLASSES, lambda prediction: None)
+    assert list(completed.remaining(["plain.png", "a", "plain.png", "plain.png"])) == [
         "a",
         "plain.png",
         "plain.png",
@@ -156,11 +156,11 @@ def test_another_model_is_noticed(bundle: Path, tmp_path: Path) -> None:
     assert answer.label is not None
     other = labelled(answer.path, answer.label, answer.probabilities["malignant"] - 0.002)
     written(tmp_path / "out", "csv", [other])
-    finished = CompletedRows(tmp_path / "out", "csv", CLASSES, lambda prediction: None)
+    completed = CompletedRows(tmp_path / "out", "csv", CLASSES, lambda prediction: None)
     with pytest.raises(LesionEdgeError, match="another model"):
-        finished.check_model(Classifier(bundle))
+        completed.check_model(Classifier(bundle))
     os.remove(tmp_path / "a.png")
-    finished.check_model(Classifier(bundle))
+    completed.check_model(Classifier(bundle))
 
 
 def test_refused_rows_are_finished_and_another_model_shows_in_them(
@@ -284,30 +284,30 @@ def test_earlier_rows_count_in_summary_and_evaluation(bundle: Path, tmp_path: Pa
         for index in range(3):
             Image.new("RGB", (40, 40), (level, 100, 100)).save(tmp_path / "in" / label / f"{index}.png")
     options: list[Any] = ["--model", bundle, "--evaluate", "--format", "jsonl", "--output"]
-    whole = infer(tmp_path / "in", *options, tmp_path / "whole.jsonl")
+    undisturbed = infer(tmp_path / "in", *options, tmp_path / "whole.jsonl")
     lines = (tmp_path / "whole.jsonl").read_text().splitlines(keepends=True)
     (tmp_path / "part.jsonl").write_text("".join(lines[:4]) + lines[4][:9])
     resumed = infer(tmp_path / "in", *options, tmp_path / "part.jsonl", "--resume")
-    assert resumed.stderr == whole.stderr
+    assert resumed.stderr == undisturbed.stderr
     assert (tmp_path / "part.jsonl").read_text() == "".join(lines)
     assert [json.loads(line)["status"] for line in lines] == ["ok"] * 6
 
 
 def test_killed_run_resumed_is_the_undisturbed_run(bundle: Path, images: Path, tmp_path: Path) -> None:
     """Killed as soon as a random number of rows is out, again and again."""
-    whole, output = tmp_path / "whole.csv", tmp_path / "out.csv"
-    infer(images, "--model", bundle, "--output", whole)
+    undisturbed, output = tmp_path / "whole.csv", tmp_path / "out.csv"
+    infer(images, "--model", bundle, "--output", undisturbed)
     rng = random.Random(0)
     kills = 0
     for _ in range(4):
         arguments: list[Any] = [images, "--model", bundle, "--output", output, "--resume", "--threads", "1"]
         with subprocess.Popen([*COMMAND, *arguments], stderr=subprocess.PIPE) as process:
-            wanted = rng.randrange(1, len(whole.read_bytes()))
+            kill_at = rng.randrange(1, len(undisturbed.read_bytes()))
             while process.poll() is None:
-                if output.exists() and output.stat().st_size >= wanted:
+                if output.exists() and output.stat().st_size >= kill_at:
                     process.send_signal(signal.SIGKILL)
                     kills += 1
                     break
     infer(images, "--model", bundle, "--output", output, "--resume")
-    assert output.read_bytes() == whole.read_bytes()
+    assert output.read_bytes() == undisturbed.read_bytes()
     assert kills

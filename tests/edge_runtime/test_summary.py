@@ -34,10 +34,10 @@ def test_table_for_a_terminal() -> None:
     for size in (3, 4):
         summary.add(failed(f"too large: {size} pixels"))
     summary.add(failed("damaged (7 bytes)"))
-    first, *rest = summary.table().splitlines()
+    first, *lines = summary.table().splitlines()
     assert first.startswith("5 images, 1 of them earlier; 4 in ")
     assert first.endswith(" images/s on cpu (int8)")
-    assert [line.split(None, 1) for line in rest] == [
+    assert [line.split(None, 1) for line in lines] == [
         ["1", "benign"],
         ["1", "malignant"],
         ["3", "errors"],

@@ -162,8 +162,12 @@ def test_predictions_come_as_the_files_do(bundle: Path, folder: Path, clock: Clo
         if naps == 10:
             (folder / "b.png").write_bytes(content)
 
-    found = list(islice(watcher.predictions(Classifier(bundle).predict, sleep), 3))
-    assert [(Path(p.path).name, p.status) for p in found] == [("a.png", "ok"), ("b.png", "ok"), ("c.png", "error")]
+    predictions = list(islice(watcher.predictions(Classifier(bundle).predict, sleep), 3))
+    assert [(Path(p.path).name, p.status) for p in predictions] == [
+        ("a.png", "ok"),
+        ("b.png", "ok"),
+        ("c.png", "error"),
+    ]
     assert clock.now >= PATIENCE
 
 
