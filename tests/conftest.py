@@ -97,13 +97,14 @@ class ExportedBundle:
 
     folder: Path
     command: FinishedCommand
+    cache: Path
 
 
-def export_run(run: Path, bundle: Path) -> ExportedBundle:
+def export_run(run: Path, bundle: Path, cache: Path) -> ExportedBundle:
     """Export a run with all variants."""
-    command = run_command("lesion-export", run, "--output", bundle, "--quantize", "--half")
+    command = run_command("lesion-export", run, "--output", bundle, "--quantize", "--half", "--cache", cache)
     assert command.returncode == 0, command.stderr
-    return ExportedBundle(bundle, command)
+    return ExportedBundle(bundle, command, cache)
 
 
 @pytest.fixture(scope="session")
@@ -150,7 +151,9 @@ def trained_model(trained_run: TrainedRun) -> Any:
 def exported_bundle(trained_run: TrainedRun, tmp_path_factory: pytest.TempPathFactory) -> ExportedBundle:
     """The bundle of `trained_run`, with int8 and fp16."""
     pytest.importorskip("tf2onnx")
-    return export_run(trained_run.folder, tmp_path_factory.mktemp("export") / "bundle")
+    return export_run(
+        trained_run.folder, tmp_path_factory.mktemp("export") / "bundle", tmp_path_factory.mktemp("cache")
+    )
 
 
 @pytest.fixture(scope="session")
@@ -181,4 +184,6 @@ def scored_run(
 def scored_export(scored_run: TrainedRun, tmp_path_factory: pytest.TempPathFactory) -> ExportedBundle:
     """The bundle of `scored_run`, with int8 and fp16."""
     pytest.importorskip("tf2onnx")
-    return export_run(scored_run.folder, tmp_path_factory.mktemp("export") / "bundle")
+    return export_run(
+        scored_run.folder, tmp_path_factory.mktemp("export") / "bundle", tmp_path_factory.mktemp("cache")
+    )

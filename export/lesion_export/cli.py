@@ -43,9 +43,13 @@ def export(
     card_notes: Annotated[
         Path | None, typer.Option(help="Markdown for the model card: what you know of your data and model.")
     ] = None,
-    sign: Annotated[
+    cache: Annotated[
         Path | None,
-        typer.Option(metavar="KEY", help="PEM file of an ECDSA private key; its signature goes into the bundle."),
+        typer.Option(
+            metavar="DIR",
+            help="Folder for what a second export need not compute again; safe to delete. "
+            "[default: lesion-edge in the user's cache folder]",
+        ),
     ] = None,
 ) -> None:
     """Convert a run to ONNX, prove each variant against the Keras model, and write the bundle.
@@ -61,37 +65,46 @@ def export(
 
     check_output(output)
     notes = _read_notes(card_notes) if card_notes else ""
-    private_key = load_private_key(sign) if sign else None
-    source = load_run(run, data)
+    finished_run = load_run(run, data)
     _require_tensorflow()
     from lesion_export.pipeline import ExportOptions, build
 
-    built = build(source, ExportOptions(quantize, half, max_drop, threshold_method, target_sensitivity))
-    say(gates.table(built.gates))
-    if not gates.all_passed(built.gates):
-        failed = sum(not gate.passed for gate in built.gates)
-        say(f"lesion-export: {failed} of {len(built.gates)} gates failed, nothing written to {output}")
+    options = ExportOptions(
+        quantize=quantize,
+        half=half,
+        max_drop=max_drop,
+        threshold_method=threshold_method,
+        target_sensitivity=target_sensitivity,
+        cache=cache or _user_cache(),
+    )
+    exported = build(finished_run, options)
+    say(gates.table(exported.gates))
+    if not gates.all_passed(exported.gates):
+        failed = sum(not gate.passed for gate in exported.gates)
+        say(f"lesion-export: {failed} of {len(exported.gates)} gates failed, nothing written to {output}")
         raise typer.Exit(console.SOME_UNUSABLE)
 
     manifest = Manifest(
-        class_names=source.class_names,
-        positive_class=source.positive_class,
-        image_size=source.image_size,
-        resize=source.resize,
+        class_names=finished_run.class_names,
+        positive_class=finished_run.positive_class,
+        image_size=finished_run.image_size,
+        resize=finished_run.resize,
         variants={
-            name: make_variant(name, content, **built.entries[name]) for name, content in built.graphs.items()
+            name: make_variant(name, content, **exported.entries[name])
+            for name, content in exported.contents.items()
         },
-        provenance=_provenance(source, built, max_drop),
+        provenance=_provenance(finished_run, exported, max_drop),
     )
-    card = model_card(manifest, source.record, built.gates, notes)
-    write_bundle(output, manifest, built.graphs, card, private_key)
-    for name, content in built.graphs.items():
+    write_bundle(
+        output, manifest, exported.contents, model_card(manifest, finished_run.record, exported.gates, notes)
+    )
+    for name, content in exported.contents.items():
         say(f"{name}: {len(content) / 2**20:.1f} MiB")
     say(f"bundle: {output}")
 
 
-def _provenance(source: Run, built: ExportedVariants, max_drop: float) -> dict[str, Any]:
-    record = source.record
+def _provenance(run: Run, exported: ExportedVariants, max_drop: float) -> dict[str, Any]:
+    record = run.record
     return {
         "run": record["id"],
         "recipe": record["settings"]["recipe"],
@@ -105,10 +118,16 @@ def _provenance(source: Run, built: ExportedVariants, max_drop: float) -> dict[s
                 name: version(name) for name in ("tensorflow", "tf2onnx", "onnx", "onnxruntime", "numpy", "pillow")
             },
         },
-        "calibration": built.calibration,
+        "calibration": exported.calibration,
         "max_drop": max_drop,
-        "gates": [asdict(gate) for gate in built.gates],
+        "gates": [asdict(gate) for gate in exported.gates],
     }
+
+
+def _user_cache() -> Path:
+    from platformdirs import user_cache_path
+
+    return user_cache_path("lesion-edge") / "export"
 
 
 def _read_notes(path: Path) -> str:

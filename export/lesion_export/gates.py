@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import onnx
     from numpy.typing import NDArray
 
-    from lesion_export.operating_point import Outputs
+    from lesion_export.operating_point import Answers
 
 MAX_LOGIT_DIFFERENCE = 1e-3
 MAX_FLIPS = 0.01
@@ -68,50 +68,52 @@ def score_gate(reference: NDArray[np.float32], scores: NDArray[np.float32]) -> G
     return Gate("fp32", "outlier score off Keras", float(np.abs(scores - reference).max()), MAX_SCORE_DIFFERENCE)
 
 
-def refusal_gates(name: str, reference: Outputs, outputs: Outputs) -> list[Gate]:
+def refusal_gates(name: str, reference: Answers, answers: Answers) -> list[Gate]:
     """How few lesions a variant may refuse, and that it refuses those of the float graph; none without a score."""
-    if outputs.refused is None or reference.refused is None:
+    if answers.refused is None or reference.refused is None:
         return []
-    gates = [Gate(name, "lesions refused", float(outputs.refused.mean()), MAX_REFUSED)]
-    if outputs is not reference:
-        otherwise = float((outputs.refused != reference.refused).mean())
+    gates = [Gate(name, "lesions refused", float(answers.refused.mean()), MAX_REFUSED)]
+    if answers is not reference:
+        otherwise = float((answers.refused != reference.refused).mean())
         # Two lesions that change places at the limit are no disagreement, however few there are.
-        limit = max(MAX_REFUSED_OTHERWISE, 2 / len(outputs.refused))
+        limit = max(MAX_REFUSED_OTHERWISE, 2 / len(answers.refused))
         gates.append(Gate(name, "lesions refused unlike fp32", otherwise, limit))
     return gates
 
 
 def variant_gates(
     name: str,
-    reference: Outputs,
-    outputs: Outputs,
-    truth: NDArray[np.int64],
+    reference: Answers,
+    answers: Answers,
+    is_positive: NDArray[np.bool_],
     max_drop: float = MAX_AUC_DROP,
 ) -> list[Gate]:
-    """What a smaller variant must keep against the float graph, each deciding at its own threshold."""
-    before, after = (_rates(variant, truth) for variant in (reference, outputs))
+    """What a smaller variant must keep against the float model, each deciding at its own threshold.
+
+    Args:
+        is_positive: (N,), whether a validation image is of the class to detect.
+    """
+    before, after = (_rates(each, is_positive) for each in (reference, answers))
     limits = {
         "ROC AUC": max_drop,
         "sensitivity": MAX_RATE_DROP,
         "specificity": MAX_RATE_DROP,
     }
     return [
-        Gate(name, "label flips to fp32", float((outputs.labels != reference.labels).mean()), MAX_FLIPS),
+        Gate(name, "label flips to fp32", float((answers.labels != reference.labels).mean()), MAX_FLIPS),
         *(Gate(name, f"{rate} lost to fp32", before[rate] - after[rate], limit) for rate, limit in limits.items()),
         Gate(name, "calibration error over fp32", after["ECE"] - before["ECE"], MAX_ECE_RISE),
-        *refusal_gates(name, reference, outputs),
+        *refusal_gates(name, reference, answers),
     ]
 
 
-def _rates(outputs: Outputs, truth: NDArray[np.int64]) -> dict[str, float]:
-    positive, called = truth == outputs.positive, outputs.labels == outputs.positive
-    score = outputs.probabilities[:, outputs.positive]
-    sensitivity, specificity = metrics.sensitivity_specificity(positive, called)
+def _rates(answers: Answers, is_positive: NDArray[np.bool_]) -> dict[str, float]:
+    predicted, score = answers.predicted_positive, answers.positive_score
     return {
-        "ROC AUC": metrics.roc_auc(positive, score),
-        "sensitivity": sensitivity,
-        "specificity": specificity,
-        "ECE": metrics.expected_calibration_error(positive, score),
+        "ROC AUC": metrics.roc_auc(is_positive, score),
+        "sensitivity": float(predicted[is_positive].mean()),
+        "specificity": float((~predicted)[~is_positive].mean()),
+        "ECE": metrics.expected_calibration_error(is_positive, score),
     }
 
 

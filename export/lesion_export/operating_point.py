@@ -1,4 +1,4 @@
-"""From logits to labels: temperature and threshold, fitted on a variant's own validation outputs."""
+"""From logits to labels: temperature, threshold and limit, fitted on a variant's own validation outputs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lesion_edge.intervals import bootstrap_interval
 from lesion_export.outlier_graph import fit_limit
 
 if TYPE_CHECKING:
-    pass
+    from lesion_export.run_images import ValidationSet
 
 TARGET_SENSITIVITY = 0.95
 SMALLEST_BETA, LARGEST_BETA = 0.02, 20.0
@@ -25,35 +25,57 @@ SMALLEST_BETA, LARGEST_BETA = 0.02, 20.0
 
 @dataclass(frozen=True)
 class Outputs:
-    """What one variant makes of the validation images, and how it decides."""
+    """What one variant computes for N images."""
 
     logits: NDArray[np.float32]
     """(N, K)."""
-    temperature: float
-    threshold: float | None
-    """Probability of the positive class from which on it is the label; None: the most probable class."""
-    positive: int
     outliers: NDArray[np.float32] | None = None
     """(N,), before they are divided by the limit; None where the run has no score."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a device says of N images."""
+
+    probabilities: NDArray[np.float64]
+    """(N, K), after the temperature."""
+    labels: NDArray[np.int64]
+    """(N,) class indices by the threshold, those of refused images too, which the device does not give."""
+    refused: NDArray[np.bool_] | None
+    """(N,), whether an image is `out_of_distribution`, as one is whose score is no number; None: no score."""
+    positive_index: int
+
+    @property
+    def predicted_positive(self) -> NDArray[np.bool_]:
+        """(N,), whether the label is the class to detect."""
+        return np.asarray(self.labels == self.positive_index)
+
+    @property
+    def positive_score(self) -> NDArray[np.float64]:
+        """(N,), probability of the class to detect."""
+        return self.probabilities[:, self.positive_index]
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """How the outputs of a variant become answers."""
+
+    temperature: float
+    """What the logits are divided by before the softmax."""
+    threshold: float | None
+    """Probability of the class to detect from which on it is the label; None: the most probable class."""
+    positive_index: int
     outlier_limit: float | None = None
-    """The score above which an image is `out_of_distribution`."""
+    """Score above which an image is `out_of_distribution`; None: none is."""
 
-    @property
-    def refused(self) -> NDArray[np.bool_] | None:
-        """(N,), what the device does not answer for; a score that is no number counts among it."""
-        if self.outliers is None or self.outlier_limit is None:
-            return None
-        return ~(self.outliers <= self.outlier_limit)
-
-    @property
-    def probabilities(self) -> NDArray[np.float64]:
-        """(N, K)."""
-        return softmax(self.logits / self.temperature)
-
-    @property
-    def labels(self) -> NDArray[np.int64]:
-        """Class indices (N,), as the device gives them."""
-        return apply_threshold(self.probabilities, self.threshold, self.positive)
+    def apply(self, outputs: Outputs) -> Answers:
+        """Answers of the device for these outputs."""
+        probabilities = softmax(outputs.logits / self.temperature)
+        labels = apply_threshold(probabilities, self.threshold, self.positive_index)
+        refused = None
+        if outputs.outliers is not None and self.outlier_limit is not None:
+            refused = ~(outputs.outliers <= self.outlier_limit)
+        return Answers(probabilities, labels, refused, self.positive_index)
 
 
 def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
@@ -62,25 +84,48 @@ def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
     return np.asarray(exponents / exponents.sum(axis=1, keepdims=True))
 
 
-def fit_temperature(logits: NDArray[np.float32], truth: NDArray[np.int64]) -> float:
-    """The temperature with the least cross-entropy (Guo et al. 2017, arXiv:1706.04599).
+def fit_operating_point(
+    outputs: Outputs,
+    labels: NDArray[np.int64],
+    positive_index: int,
+    method: str = "sensitivity",
+    target: float = TARGET_SENSITIVITY,
+) -> OperatingPoint:
+    """Fit temperature, threshold and the outlier score's limit; more than two classes have no threshold.
+
+    Args:
+        labels: (N,) class indices.
+        method: one of `METHODS`.
+        target: sensitivity that the method of that name keeps.
+    """
+    temperature = fit_temperature(outputs.logits, labels)
+    threshold = None
+    if outputs.logits.shape[1] == 2:
+        score = softmax(outputs.logits / temperature)[:, positive_index]
+        threshold = METHODS[method](labels == positive_index, score, target)
+    limit = None if outputs.outliers is None else fit_limit(outputs.outliers)
+    return OperatingPoint(temperature, threshold, positive_index, limit)
+
+
+def fit_temperature(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
+    """Temperature with the least cross-entropy (Guo et al. 2017, arXiv:1706.04599).
 
     The targets of a class with n of the images are (n + 1) / (n + K) rather than 1 (Platt 1999), so that a few
     images that are all right do not make the model certain.
 
     Args:
         logits: (N, K).
-        truth: (N,) class indices.
+        labels: (N,) class indices.
     """
     values = logits.astype(float)
     classes = values.shape[1]
-    counts = np.bincount(truth, minlength=classes)
+    counts = np.bincount(labels, minlength=classes)
     target = (np.eye(classes) * counts[:, None] + 1) / (counts[:, None] + classes)
-    wanted = (target[truth] * values).sum(axis=1)
+    expected = (target[labels] * values).sum(axis=1)
 
     def slope(beta: float) -> float:
         """Of the cross-entropy by beta = 1 / temperature, in which it is convex."""
-        return float(((softmax(beta * values) * values).sum(axis=1) - wanted).mean())
+        return float(((softmax(beta * values) * values).sum(axis=1) - expected).mean())
 
     low, high = SMALLEST_BETA, LARGEST_BETA
     for _ in range(60):
@@ -90,27 +135,27 @@ def fit_temperature(logits: NDArray[np.float32], truth: NDArray[np.int64]) -> fl
 
 
 def threshold_for_sensitivity(
-    positive: NDArray[np.bool_], score: NDArray[np.float64], target: float = TARGET_SENSITIVITY
+    is_positive: NDArray[np.bool_], score: NDArray[np.float64], target: float = TARGET_SENSITIVITY
 ) -> float:
-    """The highest threshold at which at least `target` of the positives are found.
+    """Highest threshold at which at least `target` of the positives are labelled so.
 
     Args:
-        positive: (N,) whether the image is of the class to detect.
+        is_positive: (N,) whether the image is of the class to detect.
         score: (N,) its probability.
     """
-    found = np.sort(score[positive])[::-1]
-    last = found[int(np.ceil(target * len(found) - 1e-9)) - 1]
+    descending = np.sort(score[is_positive])[::-1]
+    last = descending[int(np.ceil(target * len(descending) - 1e-9)) - 1]
     return _just_below(float(last), score)
 
 
 def threshold_for_balanced_accuracy(
-    positive: NDArray[np.bool_], score: NDArray[np.float64], target: float = 0.0
+    is_positive: NDArray[np.bool_], score: NDArray[np.float64], target: float = 0.0
 ) -> float:
-    """The threshold with the highest mean of sensitivity and specificity; of several, the lowest."""
+    """Threshold with the highest mean of sensitivity and specificity; of several, the lowest."""
     steps = np.unique(score)
-    missed = np.searchsorted(np.sort(score[positive]), steps)
-    refused = np.searchsorted(np.sort(score[~positive]), steps)
-    balance = refused / max((~positive).sum(), 1) - missed / max(positive.sum(), 1)
+    false_negatives = np.searchsorted(np.sort(score[is_positive]), steps)
+    true_negatives = np.searchsorted(np.sort(score[~is_positive]), steps)
+    balance = true_negatives / max((~is_positive).sum(), 1) - false_negatives / max(is_positive.sum(), 1)
     return _just_below(float(steps[balance.argmax()]), score)
 
 
@@ -128,68 +173,44 @@ METHODS: dict[str, Callable[[NDArray[np.bool_], NDArray[np.float64], float], flo
 
 
 def threshold_table(
-    probabilities: NDArray[np.float64],
-    truth: NDArray[np.int64],
-    positive: int,
-    target: float = TARGET_SENSITIVITY,
-    lesions: NDArray[np.int64] | None = None,
+    answers: Answers, validation: ValidationSet, target: float = TARGET_SENSITIVITY
 ) -> dict[str, dict[str, Any]]:
-    """Both thresholds with what they reach on the validation images.
-
-    Args:
-        probabilities: (N, K), of two classes.
-        truth: (N,) class indices.
-        lesions: (N,) numbers of the lesions, for the intervals.
+    """Both thresholds with what they reach on the validation images of two classes.
 
     Returns:
         For each of `METHODS`: `threshold`, `sensitivity` and `specificity`, each with its 95 % bootstrap interval
         under the same name and `_interval` (None where there are too few images).
     """
-    is_positive, score = truth == positive, probabilities[:, positive]
-    everything = np.arange(len(truth))
+    is_positive, score = validation.is_positive, answers.positive_score
+    everything = np.arange(len(score))
 
     def rates(index: NDArray[np.int64], threshold: float) -> list[float]:
-        return list(metrics.sensitivity_specificity(is_positive[index], score[index] >= threshold))
+        predicted, actual = score[index] >= threshold, is_positive[index]
+        return [float(predicted[actual].mean()), float((~predicted[~actual]).mean())]
 
-    described = {}
+    thresholds = {}
     for method, fit in METHODS.items():
         threshold = fit(is_positive, score, target)
+        refit = partial(_refit, fit, is_positive, score, target)
         entry: dict[str, Any] = {
             "threshold": threshold,
-            "threshold_interval": bootstrap_interval(
-                partial(_refit, fit, is_positive, score, target), truth, lesions
-            ),
+            "threshold_interval": bootstrap_interval(refit, validation.labels, validation.lesions),
         }
-        intervals = bootstrap_interval(partial(rates, threshold=threshold), truth, lesions) or [None, None]
+        intervals = bootstrap_interval(
+            partial(rates, threshold=threshold), validation.labels, validation.lesions
+        ) or [None, None]
         names = ("sensitivity", "specificity")
         for name, value, bounds in zip(names, rates(everything, threshold), intervals, strict=True):
             entry |= {name: value, f"{name}_interval": bounds}
-        described[method] = entry
-    return described
+        thresholds[method] = entry
+    return thresholds
 
 
 def _refit(
     fit: Callable[[NDArray[np.bool_], NDArray[np.float64], float], float],
-    positive: NDArray[np.bool_],
+    is_positive: NDArray[np.bool_],
     score: NDArray[np.float64],
     target: float,
     index: NDArray[np.int64],
 ) -> float:
-    return fit(positive[index], score[index], target)
-
-
-def decide_outputs(
-    logits: NDArray[np.float32],
-    truth: NDArray[np.int64],
-    positive: int,
-    method: str = "sensitivity",
-    target: float = TARGET_SENSITIVITY,
-    outliers: NDArray[np.float32] | None = None,
-) -> Outputs:
-    """Fit temperature, threshold and the outlier score's limit; more than two classes have no threshold."""
-    temperature = fit_temperature(logits, truth)
-    threshold = None
-    if logits.shape[1] == 2:
-        threshold = METHODS[method](truth == positive, softmax(logits / temperature)[:, positive], target)
-    limit = None if outliers is None else fit_limit(outliers)
-    return Outputs(logits, temperature, threshold, positive, outliers, limit)
+    return fit(is_positive[index], score[index], target)

@@ -1,28 +1,40 @@
-"""Makes the variants of a bundle, decides for each, and measures the gates."""
+"""Makes the variants of a bundle, fits an operating point for each, and measures the gates."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from lesion_edge.console import say
 from lesion_edge.monitor import measure, reference_distributions
 from lesion_edge.selftest import TOLERANCES, expected_answers
 from lesion_edge.session import open_session
-from lesion_export import gates, onnx_graph, run_images
+from lesion_export import gates
 from lesion_export.convert import convert, set_temperature
 from lesion_export.fp16 import to_half
-from lesion_export.operating_point import Outputs, decide_outputs, threshold_table
+from lesion_export.onnx_graph import IMAGE, LOGITS, OUTLIER, PROBABILITIES, has_outlier_score, run_model
+from lesion_export.operating_point import (
+    Answers,
+    OperatingPoint,
+    Outputs,
+    fit_operating_point,
+    threshold_table,
+)
 from lesion_export.outlier_graph import append_score, set_limit
 from lesion_export.quantization.int8 import make_int8
-from lesion_export.run_images import lesion_numbers, read_pixels
-from lesion_export.scores import score_subgroups, scores
+from lesion_export.run_images import keras_outputs, read_validation_set
+from lesion_export.scores import score_subgroups, score_variant
 from lesion_train.outlier_score import OutlierScore
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    import onnx
+    from numpy.typing import NDArray
+
     from lesion_export.gates import Gate
+    from lesion_export.run_images import ValidationSet
     from lesion_train.run import Run
 
 
@@ -33,120 +45,155 @@ class ExportOptions:
     quantize: bool
     half: bool
     max_drop: float
+    """ROC AUC that a variant may lose."""
     threshold_method: str
     """One of `lesion_export.operating_point.METHODS`."""
     target_sensitivity: float
+    cache: Path
+    """Folder for what a second export need not compute again."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class ExportedVariants:
-    """The variants of a bundle before it is written."""
+    """Variants of a bundle before it is written."""
 
-    graphs: dict[str, bytes] = field(default_factory=dict)
+    contents: dict[str, bytes]
     """Variant to the content of its file."""
-    entries: dict[str, dict[str, Any]] = field(default_factory=dict)
+    entries: dict[str, dict[str, Any]]
     """Variant to the fields of its `lesion_edge.manifest.Variant`."""
-    gates: list[Gate] = field(default_factory=list)
-    calibration: dict[str, Any] | None = None
-    """How int8 was calibrated, where it was made."""
+    gates: list[Gate]
+    calibration: dict[str, Any] | None
+    """How int8 was calibrated; None without int8."""
 
 
-def build(source: Run, wanted: ExportOptions) -> ExportedVariants:
+@dataclass(frozen=True)
+class MeasuredVariant:
+    """A variant, its outputs for the validation images, and the operating point fitted on them."""
+
+    name: str
+    model: onnx.ModelProto
+    outputs: Outputs
+    point: OperatingPoint
+    answers: Answers
+
+
+def build(run: Run, options: ExportOptions) -> ExportedVariants:
     """Make every variant asked for, from the run's model and images."""
-    positive = source.class_names.index(source.positive_class)
-    pixels = read_pixels(source, source.validation)
-    truth = np.array([example.label for example in source.validation])
-    model = source.load_model()
+    validation = read_validation_set(run)
+    keras_model = run.load_model()
     say("converting to ONNX")
-    graph = convert(model, positive)
-    outliers = OutlierScore.load(source.folder)
-    if outliers is not None:
-        append_score(graph, outliers)
-    keras, *pooled = run_images.keras_outputs(model, pixels, [] if outliers is None else [outliers.layer])
-    names = ["logits"] if outliers is None else ["logits", "outlier"]
-    built = ExportedVariants()
-    looks = [measure(image) for image in pixels]
+    model = convert(keras_model, validation.positive_index)
+    score = OutlierScore.load(run.folder)
+    if score is not None:
+        append_score(model, score)
+    keras_logits, *pooled = keras_outputs(keras_model, validation.pixels, [score.layer] if score else [])
 
-    def decide(variant: Any, name: str) -> Outputs:
-        logits, *scored = onnx_graph.run_model(variant, pixels, names, name)
-        return decide_outputs(logits, truth, positive, wanted.threshold_method, wanted.target_sensitivity, *scored)
+    reference = measure("fp32", model, validation, options)
+    measured = gates.float_gates(gates.logit_agreement(keras_logits, reference.outputs.logits))
+    if score is not None and reference.outputs.outliers is not None:
+        measured.append(gates.score_gate(score.score(pooled[0]), reference.outputs.outliers))
+        measured += gates.refusal_gates("fp32", reference.answers, reference.answers)
+    variants, calibration = [], None
+    if options.quantize:
 
-    def compare(outputs: Outputs, name: str) -> list[Gate]:
-        return gates.variant_gates(name, reference, outputs, truth, wanted.max_drop)
+        def passes(candidate: onnx.ModelProto) -> bool:
+            return gates.all_passed(
+                compare(reference, measure("int8", candidate, validation, options), validation, options)
+            )
 
-    def add(variant: Any, name: str, outputs: Outputs) -> None:
-        set_temperature(variant, outputs.temperature)
-        if outputs.outlier_limit is not None:
-            set_limit(variant, outputs.outlier_limit)
-        built.graphs[name] = variant.SerializeToString()
-        built.entries[name] = _describe(source, wanted, name, outputs, truth, built.graphs[name]) | {
+        int8 = make_int8(run, model, passes, options.cache)
+        variants.append(measure("int8", int8.model, validation, options))
+        calibration = int8.record
+    if options.half:
+        variants.append(measure("fp16", to_half(model), validation, options))
+    for variant in variants:
+        measured += compare(reference, variant, validation, options)
+        if variant.name == "int8":
+            ratio = gates.time_ratio(variant.model, reference.model, validation.pixels)
+            measured.append(gates.speed_gate("int8", ratio))
+    contents, entries = {}, {}
+    for variant in [*variants, reference]:
+        contents[variant.name] = finished_content(variant)
+        entries[variant.name] = {
+            **manifest_entry(variant, contents[variant.name], run, validation, options),
             "metrics": {
-                **gates.logit_agreement(keras, outputs.logits),
-                **scores(outputs, truth, source.class_names, lesion_numbers(source.validation)),
-                "subgroups": score_subgroups(outputs, reference, truth, source.validation),
-                **({} if outputs.refused is None else {"out_of_distribution": float(outputs.refused.mean())}),
+                **gates.logit_agreement(keras_logits, variant.outputs.logits),
+                **score_variant(variant.answers, validation),
+                "subgroups": score_subgroups(variant.answers, reference.answers, validation),
+                **_share_refused(variant.answers),
             },
-            "reference": _reference(outputs, looks),
         }
-
-    reference = decide(graph, "fp32")
-    built.gates += gates.float_gates(gates.logit_agreement(keras, reference.logits))
-    if outliers is not None and reference.outliers is not None:
-        built.gates.append(gates.score_gate(outliers.score(pooled[0]), reference.outliers))
-        built.gates += gates.refusal_gates("fp32", reference, reference)
-    if wanted.quantize:
-        int8 = make_int8(source, graph, lambda variant: gates.all_passed(compare(decide(variant, "int8"), "int8")))
-        outputs = decide(int8.model, "int8")
-        built.gates += compare(outputs, "int8")
-        built.gates.append(gates.speed_gate("int8", gates.time_ratio(int8.model, graph, pixels)))
-        built.calibration = int8.record
-        add(int8.model, "int8", outputs)
-    if wanted.half:
-        half = to_half(graph)
-        outputs = decide(half, "fp16")
-        built.gates += compare(outputs, "fp16")
-        add(half, "fp16", outputs)
-    add(graph, "fp32", reference)
-    return built
+    return ExportedVariants(contents, entries, measured, calibration)
 
 
-def _reference(outputs: Outputs, looks: list[dict[str, float]]) -> dict[str, Any]:
-    """Distributions on the validation images, for `--monitor`."""
-    values: dict[str, Any] = {"probability": outputs.probabilities[:, outputs.positive]}
-    if outputs.outliers is not None and outputs.outlier_limit is not None:
-        values["outlier"] = outputs.outliers / outputs.outlier_limit
-    return reference_distributions({**values, **{name: [look[name] for look in looks] for name in looks[0]}})
+def measure(
+    name: str, model: onnx.ModelProto, validation: ValidationSet, options: ExportOptions
+) -> MeasuredVariant:
+    """Run a variant over the validation images and fit its operating point."""
+    names = [LOGITS, *([OUTLIER] if has_outlier_score(model) else [])]
+    outputs = Outputs(*run_model(model, validation.pixels, names, name))
+    point = fit_operating_point(
+        outputs,
+        validation.labels,
+        validation.positive_index,
+        options.threshold_method,
+        options.target_sensitivity,
+    )
+    return MeasuredVariant(name, model, outputs, point, point.apply(outputs))
 
 
-def _describe(
-    source: Run, wanted: ExportOptions, variant: str, outputs: Outputs, truth: np.ndarray[Any, Any], content: bytes
+def compare(
+    reference: MeasuredVariant, variant: MeasuredVariant, validation: ValidationSet, options: ExportOptions
+) -> list[Gate]:
+    """Gates of a smaller variant against the float one."""
+    return gates.variant_gates(
+        variant.name, reference.answers, variant.answers, validation.is_positive, options.max_drop
+    )
+
+
+def finished_content(variant: MeasuredVariant) -> bytes:
+    """Content of a variant's file, with its operating point in the graph."""
+    set_temperature(variant.model, variant.point.temperature)
+    if variant.point.outlier_limit is not None:
+        set_limit(variant.model, variant.point.outlier_limit)
+    return bytes(variant.model.SerializeToString())
+
+
+def _share_refused(answers: Answers) -> dict[str, float]:
+    return {} if answers.refused is None else {"out_of_distribution": float(answers.refused.mean())}
+
+
+def manifest_entry(
+    variant: MeasuredVariant, content: bytes, run: Run, validation: ValidationSet, options: ExportOptions
 ) -> dict[str, Any]:
-    method, thresholds = "most probable class", {}
-    if outputs.threshold is not None:
-        lesions = lesion_numbers(source.validation)
-        thresholds = threshold_table(
-            outputs.probabilities, truth, outputs.positive, wanted.target_sensitivity, lesions
-        )
+    """Fields of the variant's `lesion_edge.manifest.Variant` but for its file and metrics."""
+    point, method, thresholds = variant.point, "most probable class", {}
+    if point.threshold is not None:
+        thresholds = threshold_table(variant.answers, validation, options.target_sensitivity)
         method = {
-            "sensitivity": f"sensitivity {wanted.target_sensitivity:g} on the validation images",
+            "sensitivity": f"sensitivity {options.target_sensitivity:g} on the validation images",
             "balanced-accuracy": "highest balanced accuracy on the validation images",
-        }[wanted.threshold_method]
+        }[options.threshold_method]
     session = open_session(content, threads=1)
-    names = ["logits", "probabilities", *([] if outputs.outliers is None else ["outlier"])]
+    names = [LOGITS, PROBABILITIES, *([] if variant.outputs.outliers is None else [OUTLIER])]
+
+    def run_session(pixels: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        return dict(zip(names, session.run(names, {IMAGE: pixels}), strict=True))
+
     return {
-        "temperature": outputs.temperature,
-        "threshold": outputs.threshold,
+        "temperature": point.temperature,
+        "threshold": point.threshold,
         "threshold_method": method,
         "thresholds": thresholds,
-        "outlier_limit": outputs.outlier_limit,
+        "outlier_limit": point.outlier_limit,
         "self_test": expected_answers(
-            lambda pixels: dict(zip(names, session.run(names, {"image": pixels}), strict=True)),
-            TOLERANCES[variant],
-            image_size=source.image_size,
-            resize=source.resize,
-            class_names=source.class_names,
-            positive_class=source.positive_class,
-            threshold=outputs.threshold,
-            outlier_limit=outputs.outlier_limit,
+            run_session,
+            TOLERANCES[variant.name],
+            image_size=run.image_size,
+            resize=run.resize,
+            class_names=run.class_names,
+            positive_class=run.positive_class,
+            threshold=point.threshold,
+            outlier_limit=point.outlier_limit,
         ),
     }

@@ -1,10 +1,11 @@
-"""Images of a run, proven to be those of the training, and what the export must know of them."""
+"""Images of a run, proven to be those of the training, and what the Keras model makes of them."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +19,42 @@ if TYPE_CHECKING:
     from lesion_train.run import Run, Sample
 
 BATCH = 8
+
+
+@dataclass(frozen=True)
+class ValidationSet:
+    """Validation images of a run, and what is known of each."""
+
+    pixels: NDArray[np.uint8]
+    """(N, S, S, 3), RGB."""
+    labels: NDArray[np.int64]
+    """(N,) class indices."""
+    lesions: NDArray[np.int64]
+    """(N,) numbers of the lesions; images of one lesion are no more independent than that."""
+    diagnoses: tuple[str | None, ...]
+    sources: tuple[str | None, ...]
+    """The collection that each image comes from."""
+    class_names: tuple[str, ...]
+    positive_index: int
+
+    @property
+    def is_positive(self) -> NDArray[np.bool_]:
+        """(N,), whether an image is of the class to detect."""
+        return np.asarray(self.labels == self.positive_index)
+
+
+def read_validation_set(run: Run) -> ValidationSet:
+    """Decode the validation images of a run; errors as for `read_pixels`."""
+    samples = run.validation
+    return ValidationSet(
+        pixels=read_pixels(run, samples),
+        labels=np.array([sample.label for sample in samples], np.int64),
+        lesions=lesion_numbers(samples),
+        diagnoses=tuple(sample.diagnosis for sample in samples),
+        sources=tuple(sample.source for sample in samples),
+        class_names=run.class_names,
+        positive_index=run.class_names.index(run.positive_class),
+    )
 
 
 def lesion_numbers(samples: list[Sample]) -> NDArray[np.int64]:

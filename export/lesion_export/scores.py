@@ -10,14 +10,11 @@ from numpy.typing import NDArray
 
 from lesion_edge import metrics
 from lesion_edge.intervals import bootstrap_interval, roc_auc_interval, wilson
-from lesion_export.run_images import lesion_numbers
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from lesion_edge.intervals import Interval
-    from lesion_export.operating_point import Outputs
-    from lesion_train.run import Sample
+    from lesion_export.operating_point import Answers
+    from lesion_export.run_images import ValidationSet
 
 DIAGNOSES = {
     "akiec": "actinic keratosis or Bowen's disease",
@@ -30,115 +27,113 @@ DIAGNOSES = {
 }
 """The codes of the ISIC challenges (Tschandl et al. 2018, table 1) in words; anything else stays as it is."""
 NOT_STATED = "not stated"
-COLUMNS = ("diagnosis", "source")
+RATES = ("accuracy", "sensitivity", "specificity", "roc_auc", "ece")
 
 
-def scores(
-    outputs: Outputs,
-    truth: NDArray[np.int64],
-    class_names: Sequence[str],
-    lesions: NDArray[np.int64] | None = None,
-) -> dict[str, Any]:
+def score_variant(answers: Answers, validation: ValidationSet) -> dict[str, Any]:
     """Metrics at the threshold on the validation images, overall and per class, with 95 % intervals.
 
     Returns:
         What `lesion_edge.metrics.evaluate` gives, `intervals` of its rates, and `classes`: per class name its
         images, recall and precision with their intervals.
     """
-    probabilities, labels = outputs.probabilities, outputs.labels
-    positive = class_names[outputs.positive]
+    names, labels = validation.class_names, validation.labels
 
-    def part(index: NDArray[np.int64]) -> dict[str, Any]:
-        figures = metrics.evaluate(truth[index], probabilities[index], labels[index], class_names, positive)
-        return figures.as_dict()
+    def evaluate(index: NDArray[np.int64]) -> dict[str, Any]:
+        return metrics.evaluate(
+            labels[index],
+            answers.probabilities[index],
+            answers.labels[index],
+            names,
+            names[validation.positive_index],
+        )
 
     classes = {}
-    for label, name in enumerate(class_names):
-        hit = (truth == label) & (labels == label)
-        entry: dict[str, Any] = {"images": int((truth == label).sum())}
-        for rate, among in (("recall", truth == label), ("precision", labels == label)):
-            entry[rate] = float(hit[among].mean()) if among.any() else None
-            entry[f"{rate}_interval"] = bootstrap_interval(partial(_share, among, hit), truth, lesions)
+    for label, name in enumerate(names):
+        right = (labels == label) & (answers.labels == label)
+        entry: dict[str, Any] = {"images": int((labels == label).sum())}
+        for rate, among in (("recall", labels == label), ("precision", answers.labels == label)):
+            entry[rate] = float(right[among].mean()) if among.any() else None
+            entry[f"{rate}_interval"] = bootstrap_interval(
+                partial(_share, among, right), labels, validation.lesions
+            )
         classes[name] = entry
-    rates = ("accuracy", "sensitivity", "specificity", "roc_auc", "ece")
-    resampled = bootstrap_interval(lambda index: [part(index)[name] for name in rates], truth, lesions)
-    intervals = dict(zip(rates, resampled, strict=True)) if resampled else dict.fromkeys(rates)
-    return {**part(np.arange(len(truth))), "intervals": intervals, "classes": classes}
+    resampled = bootstrap_interval(
+        lambda index: [evaluate(index)[name] for name in RATES], labels, validation.lesions
+    )
+    intervals = dict(zip(RATES, resampled, strict=True)) if resampled else dict.fromkeys(RATES)
+    return {**evaluate(np.arange(len(labels))), "intervals": intervals, "classes": classes}
 
 
-def _share(among: NDArray[np.bool_], hit: NDArray[np.bool_], index: NDArray[np.int64]) -> float:
-    return float(hit[index][among[index]].mean()) if among[index].any() else float("nan")
+def _share(among: NDArray[np.bool_], right: NDArray[np.bool_], index: NDArray[np.int64]) -> float:
+    return float(right[index][among[index]].mean()) if among[index].any() else float("nan")
 
 
 def score_subgroups(
-    outputs: Outputs, reference: Outputs, truth: NDArray[np.int64], examples: list[Sample]
+    answers: Answers, reference: Answers, validation: ValidationSet
 ) -> dict[str, dict[str, dict[str, Any]]]:
-    """Scores at the threshold on each part of the validation images, the class to detect against the rest.
+    """Metrics at the threshold for each diagnosis and each source, the class to detect against the others.
 
     The intervals count lesions and not images, as if the images of one lesion always had one answer: rather too
     wide than too narrow.
 
     Args:
-        outputs: of the variant.
-        reference: of the float graph.
-        truth: (N,) class indices.
-        examples: the N images.
+        answers: of the variant.
+        reference: of the float model.
 
     Returns:
-        For each of `COLUMNS` that the data have: value to `images`, `lesions`, `positives`, the counts `missed`,
-        `false_alarms` and `flipped` (another label than the float graph's), and `sensitivity`, `specificity`,
-        `roc_auc` and `ece`, None where undefined; all but the last with `…_interval`. A diagnosis of one class
-        alone has its `roc_auc` against all images of the others.
+        For `diagnosis` and `source`, where the data have them: value to `images`, `lesions`, `positives`, the
+        counts `missed`, `false_alarms` and `flipped` (another label than the float model's), and `sensitivity`,
+        `specificity`, `roc_auc` and `ece`, None where undefined; all but the last with `…_interval`. A diagnosis
+        of one class alone has its `roc_auc` against all images of the others.
     """
-    parts = {column: _parts([getattr(example, column) for example in examples]) for column in COLUMNS}
-    positive, lesions = truth == outputs.positive, lesion_numbers(examples)
+    columns = {"diagnosis": validation.diagnoses, "source": validation.sources}
     return {
         column: {
-            value: _score(outputs, reference, positive, lesions, members, others=column == "diagnosis")
-            for value, members in found.items()
+            value: _score_subgroup(answers, reference, validation, members, across=column == "diagnosis")
+            for value, members in _members(values).items()
         }
-        for column, found in parts.items()
-        if set(found) != {NOT_STATED}
+        for column, values in columns.items()
+        if any(values)
     }
 
 
-def _parts(values: list[str | None]) -> dict[str, NDArray[np.bool_]]:
+def _members(values: tuple[str | None, ...]) -> dict[str, NDArray[np.bool_]]:
     """Which images (N,) have each value, the most frequent value first."""
     names = np.array([DIAGNOSES.get(value, value) if value else NOT_STATED for value in values])
-    found, counts = np.unique(names, return_counts=True)
-    return {str(found[i]): names == found[i] for i in np.argsort(-counts, kind="stable")}
+    different, counts = np.unique(names, return_counts=True)
+    return {str(different[i]): names == different[i] for i in np.argsort(-counts, kind="stable")}
 
 
-def _score(
-    outputs: Outputs,
-    reference: Outputs,
-    positive: NDArray[np.bool_],
-    lesions: NDArray[np.int64],
-    members: NDArray[np.bool_],
-    others: bool,
+def _score_subgroup(
+    answers: Answers, reference: Answers, validation: ValidationSet, members: NDArray[np.bool_], across: bool
 ) -> dict[str, Any]:
-    called, score = outputs.labels == outputs.positive, outputs.probabilities[:, outputs.positive]
-    actual, rest = members & positive, members & ~positive
+    """Metrics of the images (N,) that are members; `across`: ROC AUC of one class against all of the other."""
+    predicted, score, lesions = answers.predicted_positive, answers.positive_score, validation.lesions
+    positives, negatives = members & validation.is_positive, members & ~validation.is_positive
     entry: dict[str, Any] = {
         "images": int(members.sum()),
         "lesions": len(np.unique(lesions[members])),
-        "positives": int(actual.sum()),
-        "missed": int((actual & ~called).sum()),
-        "false_alarms": int((rest & called).sum()),
-        "flipped": int((members & (outputs.labels != reference.labels)).sum()),
+        "positives": int(positives.sum()),
+        "missed": int((positives & ~predicted).sum()),
+        "false_alarms": int((negatives & predicted).sum()),
+        "flipped": int((members & (answers.labels != reference.labels)).sum()),
         "ece": None,
     }
-    if actual.any() and rest.any():
-        entry["ece"] = metrics.expected_calibration_error(positive[members], score[members])
-    elif others:
-        actual, rest = (actual, ~positive) if actual.any() else (positive, rest)
-    compared = actual | rest
-    auc = metrics.roc_auc(positive[compared], score[compared])
     figures = {
-        "sensitivity": _rate(members & positive, called, lesions),
-        "specificity": _rate(members & ~positive, ~called, lesions),
-        "roc_auc": (auc, roc_auc_interval(auc, *(len(np.unique(lesions[side])) for side in (actual, rest)))),
+        "sensitivity": _rate(positives, predicted, lesions),
+        "specificity": _rate(negatives, ~predicted, lesions),
     }
+    if positives.any() and negatives.any():
+        entry["ece"] = metrics.expected_calibration_error(validation.is_positive[members], score[members])
+    elif across and positives.any():
+        negatives = ~validation.is_positive
+    elif across:
+        positives = validation.is_positive
+    compared = positives | negatives
+    auc = metrics.roc_auc(validation.is_positive[compared], score[compared])
+    counts = (len(np.unique(lesions[side])) for side in (positives, negatives))
+    figures["roc_auc"] = auc, roc_auc_interval(auc, *counts)
     for name, (value, interval) in figures.items():
         entry |= {name: None if interval is None else value, f"{name}_interval": interval}
     return entry

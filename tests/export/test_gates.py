@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from lesion_export.gates import (
     Gate,
@@ -16,14 +17,14 @@ from lesion_export.gates import (
     table,
     variant_gates,
 )
-from lesion_export.operating_point import Outputs
+from lesion_export.operating_point import Answers, OperatingPoint, Outputs
 
 REFERENCE = np.array([[2, 0], [1, 0], [0, 1], [0, 3]], np.float32)
-TRUTH = np.array([0, 1, 0, 1])
+ACTUAL = np.array([0, 1, 0, 1], bool)
 
 
-def outputs(logits: np.ndarray[tuple[int, int], np.dtype[np.float32]], threshold: float = 0.5) -> Outputs:
-    return Outputs(logits, 1.0, threshold, 1)
+def answers(logits: NDArray[np.float32], threshold: float = 0.5, temperature: float = 1.0) -> Answers:
+    return OperatingPoint(temperature, threshold, 1).apply(Outputs(logits))
 
 
 def failed(gates: list[Gate]) -> list[str]:
@@ -33,7 +34,7 @@ def failed(gates: list[Gate]) -> list[str]:
 def test_model_agrees_with_itself() -> None:
     figures = logit_agreement(REFERENCE, REFERENCE.copy())
     assert figures == {"max_logit_difference": 0, "flips": 0}
-    assert all_passed(float_gates(figures) + variant_gates("int8", outputs(REFERENCE), outputs(REFERENCE), TRUTH))
+    assert all_passed(float_gates(figures) + variant_gates("int8", answers(REFERENCE), answers(REFERENCE), ACTUAL))
 
 
 def test_disagreement_of_logits_is_counted() -> None:
@@ -44,33 +45,33 @@ def test_disagreement_of_logits_is_counted() -> None:
 
 
 def test_each_variant_decides_at_its_own_threshold() -> None:
-    halved = Outputs(REFERENCE * np.float32(0.5), 0.5, 0.5, 1)
-    assert all_passed(variant_gates("int8", outputs(REFERENCE), halved, TRUTH))
-    moved = outputs(REFERENCE, threshold=0.9)  # the third image, benign, is no longer called malignant
-    gates = variant_gates("int8", outputs(REFERENCE), moved, TRUTH)
+    halved = answers(REFERENCE * np.float32(0.5), temperature=0.5)
+    assert all_passed(variant_gates("int8", answers(REFERENCE), halved, ACTUAL))
+    moved = answers(REFERENCE, threshold=0.9)  # the third image, benign, is no longer called malignant
+    gates = variant_gates("int8", answers(REFERENCE), moved, ACTUAL)
     assert failed(gates) == ["label flips to fp32"]
     assert next(gate for gate in gates if gate.name.startswith("specificity")).value == -0.5
-    assert "specificity lost to fp32" in failed(variant_gates("int8", moved, outputs(REFERENCE), TRUTH))
+    assert "specificity lost to fp32" in failed(variant_gates("int8", moved, answers(REFERENCE), ACTUAL))
 
 
 def test_lost_sensitivity_fails() -> None:
-    missed = outputs(REFERENCE, threshold=0.99)
-    assert "sensitivity lost to fp32" in failed(variant_gates("int8", outputs(REFERENCE), missed, TRUTH))
+    missed = answers(REFERENCE, threshold=0.99)
+    assert "sensitivity lost to fp32" in failed(variant_gates("int8", answers(REFERENCE), missed, ACTUAL))
 
 
 def test_lost_auc_fails_unless_it_is_allowed() -> None:
     worse = np.array([[0, 2], [1, 0], [0, 1], [0, 3]], np.float32)
-    gates = variant_gates("int8", outputs(REFERENCE), outputs(worse), TRUTH)
+    gates = variant_gates("int8", answers(REFERENCE), answers(worse), ACTUAL)
     assert next(gate for gate in gates if gate.name.startswith("ROC")).value == 0.25
     assert "ROC AUC lost to fp32" in failed(gates)
     assert "ROC AUC lost to fp32" not in failed(
-        variant_gates("int8", outputs(REFERENCE), outputs(worse), TRUTH, max_drop=0.25)
+        variant_gates("int8", answers(REFERENCE), answers(worse), ACTUAL, max_drop=0.25)
     )
 
 
 def test_worse_calibration_fails() -> None:
-    certain = Outputs(REFERENCE, 0.1, 0.5, 1)
-    assert failed(variant_gates("int8", outputs(REFERENCE), certain, TRUTH)) == ["calibration error over fp32"]
+    certain = answers(REFERENCE, temperature=0.1)
+    assert failed(variant_gates("int8", answers(REFERENCE), certain, ACTUAL)) == ["calibration error over fp32"]
 
 
 def test_slower_than_float_fails() -> None:

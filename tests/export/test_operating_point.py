@@ -10,14 +10,24 @@ from lesion_edge.classifier import apply_threshold
 from lesion_edge.intervals import SMALLEST_CLASS, bootstrap_interval
 from lesion_export.operating_point import (
     METHODS,
-    decide_outputs,
+    Outputs,
+    fit_operating_point,
     fit_temperature,
     softmax,
     threshold_for_balanced_accuracy,
     threshold_for_sensitivity,
     threshold_table,
 )
-from lesion_export.scores import scores
+from lesion_export.run_images import ValidationSet
+from lesion_export.scores import score_variant
+
+
+def validation_set(labels: NDArray[np.int64], *class_names: str) -> ValidationSet:
+    """Images of lesions of their own, of which only the labels matter; the last class is the one to detect."""
+    count = len(labels)
+    pixels = np.zeros((count, 1, 1, 3), np.uint8)
+    unknown = (None,) * count
+    return ValidationSet(pixels, labels, np.arange(count), unknown, unknown, class_names, len(class_names) - 1)
 
 
 @pytest.fixture
@@ -34,32 +44,32 @@ def test_softmax_of_known_logits() -> None:
 
 
 def test_temperature_undoes_too_much_certainty(drawn: tuple[NDArray[np.float32], NDArray[np.int64]]) -> None:
-    logits, truth = drawn
-    fitted = fit_temperature(logits, truth)
+    logits, labels = drawn
+    fitted = fit_temperature(logits, labels)
     assert fitted == pytest.approx(1, abs=0.2)
-    assert fit_temperature(logits * 5, truth) == pytest.approx(5 * fitted, rel=1e-3)
+    assert fit_temperature(logits * 5, labels) == pytest.approx(5 * fitted, rel=1e-3)
 
     def cross_entropy(temperature: float) -> float:
-        return float(-np.log(softmax(logits / temperature)[np.arange(len(truth)), truth]).mean())
+        return float(-np.log(softmax(logits / temperature)[np.arange(len(labels)), labels]).mean())
 
     assert cross_entropy(fitted) <= min(cross_entropy(fitted * 0.9), cross_entropy(fitted * 1.1))
 
 
 def test_few_images_that_are_all_right_give_no_certainty() -> None:
-    logits, truth = np.array([[9, 0], [0, 9]], np.float32), np.array([0, 1])
-    certain = softmax(logits / fit_temperature(logits, truth))[0, 0]
+    logits, labels = np.array([[9, 0], [0, 9]], np.float32), np.array([0, 1])
+    certain = softmax(logits / fit_temperature(logits, labels))[0, 0]
     assert certain == pytest.approx(2 / 3, rel=1e-6)
     many = np.tile(logits, (100, 1))
-    assert softmax(many / fit_temperature(many, np.tile(truth, 100)))[0, 0] == pytest.approx(101 / 102, rel=1e-6)
-    assert np.isfinite(fit_temperature(logits, truth[::-1]))
+    assert softmax(many / fit_temperature(many, np.tile(labels, 100)))[0, 0] == pytest.approx(101 / 102, rel=1e-6)
+    assert np.isfinite(fit_temperature(logits, labels[::-1]))
 
 
 @pytest.mark.parametrize("target", [0.5, 0.8, 0.95, 1.0])
 def test_threshold_keeps_the_sensitivity_and_no_higher_one_does(
     target: float, drawn: tuple[NDArray[np.float32], NDArray[np.int64]]
 ) -> None:
-    logits, truth = drawn
-    positive, score = truth == 1, softmax(logits)[:, 1]
+    logits, labels = drawn
+    positive, score = labels == 1, softmax(logits)[:, 1]
     threshold = threshold_for_sensitivity(positive, score, target)
     assert (score[positive] >= threshold).mean() >= target
     higher = score[positive][score[positive] > threshold].min() + 1e-12
@@ -76,8 +86,8 @@ def test_threshold_lies_between_scores() -> None:
 def test_balanced_accuracy_is_the_highest_there_is(
     drawn: tuple[NDArray[np.float32], NDArray[np.int64]],
 ) -> None:
-    logits, truth = drawn
-    positive, score = truth == 1, softmax(logits)[:, 1]
+    logits, labels = drawn
+    positive, score = labels == 1, softmax(logits)[:, 1]
 
     def balanced(threshold: float) -> float:
         return float((score[positive] >= threshold).mean() + (score[~positive] < threshold).mean())
@@ -91,14 +101,16 @@ def test_balanced_accuracy_is_the_highest_there_is(
 def test_described_threshold_is_the_one_that_decides(
     method: str, drawn: tuple[NDArray[np.float32], NDArray[np.int64]]
 ) -> None:
-    logits, truth = drawn
-    outputs = decide_outputs(logits, truth, 1, method)
-    described = threshold_table(outputs.probabilities, truth, 1)[method]
-    assert described["threshold"] == outputs.threshold
-    np.testing.assert_array_equal(outputs.labels, apply_threshold(outputs.probabilities, outputs.threshold, 1))
-    found = scores(outputs, truth, ["benign", "malignant"])
-    assert found["sensitivity"] == described["sensitivity"]
-    assert found["specificity"] == described["specificity"]
+    logits, labels = drawn
+    validation = validation_set(labels, "benign", "malignant")
+    point = fit_operating_point(Outputs(logits), labels, 1, method)
+    answers = point.apply(Outputs(logits))
+    described = threshold_table(answers, validation)[method]
+    assert described["threshold"] == point.threshold
+    np.testing.assert_array_equal(answers.labels, apply_threshold(answers.probabilities, point.threshold, 1))
+    metrics = score_variant(answers, validation)
+    assert metrics["sensitivity"] == described["sensitivity"]
+    assert metrics["specificity"] == described["specificity"]
     for name in ("threshold", "sensitivity", "specificity"):
         low, high = described[f"{name}_interval"]
         assert low <= described[name] <= high
@@ -106,30 +118,33 @@ def test_described_threshold_is_the_one_that_decides(
 
 
 def test_scores_per_class(drawn: tuple[NDArray[np.float32], NDArray[np.int64]]) -> None:
-    logits, truth = drawn
-    found = scores(decide_outputs(logits, truth, 1), truth, ["benign", "malignant"])
-    assert found["classes"]["malignant"]["recall"] == found["sensitivity"]
-    assert found["classes"]["benign"]["recall"] == found["specificity"]
-    assert found["classes"]["malignant"]["precision"] == pytest.approx(found["precision"])
-    assert sum(entry["images"] for entry in found["classes"].values()) == len(truth)
-    assert all(low < found[name] < high for name, (low, high) in found["intervals"].items() if name != "ece")
+    logits, labels = drawn
+    answers = fit_operating_point(Outputs(logits), labels, 1).apply(Outputs(logits))
+    metrics = score_variant(answers, validation_set(labels, "benign", "malignant"))
+    assert metrics["classes"]["malignant"]["recall"] == metrics["sensitivity"]
+    assert metrics["classes"]["benign"]["recall"] == metrics["specificity"]
+    assert metrics["classes"]["malignant"]["precision"] == pytest.approx(metrics["precision"])
+    assert sum(entry["images"] for entry in metrics["classes"].values()) == len(labels)
+    assert all(low < metrics[name] < high for name, (low, high) in metrics["intervals"].items() if name != "ece")
 
 
 def test_more_classes_have_no_threshold() -> None:
     logits = np.eye(3, dtype=np.float32)[[0, 1, 2, 0]] * 4
-    outputs = decide_outputs(logits, np.array([0, 1, 2, 1]), 2)
-    assert outputs.threshold is None
-    assert outputs.labels.tolist() == [0, 1, 2, 0]
-    assert scores(outputs, np.array([0, 1, 2, 1]), ["a", "b", "c"])["classes"]["b"]["recall"] == 0.5
+    labels = np.array([0, 1, 2, 1])
+    point = fit_operating_point(Outputs(logits), labels, 2)
+    assert point.threshold is None
+    answers = point.apply(Outputs(logits))
+    assert answers.labels.tolist() == [0, 1, 2, 0]
+    assert score_variant(answers, validation_set(labels, "a", "b", "c"))["classes"]["b"]["recall"] == 0.5
 
 
 def test_interval_of_a_mean_is_that_of_statistics() -> None:
     values = np.random.default_rng(0).normal(0, 1, 400)
-    truth = np.repeat([0, 1], 200)
-    low, high = bootstrap_interval(lambda index: float(values[index].mean()), truth)
+    labels = np.repeat([0, 1], 200)
+    low, high = bootstrap_interval(lambda index: float(values[index].mean()), labels)
     assert low < values.mean() < high
     assert high - low == pytest.approx(2 * 1.96 / np.sqrt(400), rel=0.15)
-    assert bootstrap_interval(lambda index: float(values[index].mean()), truth) == [low, high]
+    assert bootstrap_interval(lambda index: float(values[index].mean()), labels) == [low, high]
 
 
 def test_too_few_images_give_no_interval() -> None:

@@ -16,7 +16,7 @@ from lesion_edge.manifest import load_manifest
 from lesion_edge.preprocess import load_pixels
 from lesion_edge.selftest import self_test
 from lesion_export import gates, onnx_graph, outlier_graph
-from lesion_export.operating_point import Outputs
+from lesion_export.operating_point import Answers, OperatingPoint, Outputs
 from lesion_export.outlier_graph import append_score, fit_limit, set_limit
 from lesion_export.quantization import calibrate, int8
 from lesion_export.quantization.calibration_cache import prepare
@@ -163,13 +163,17 @@ def test_evened_out_channels_leave_the_score(graphs: dict[str, Any], pixels: NDA
 
 @pytest.mark.parametrize("blocks", [[13], [14], [13, 14], list(range(1, 17))])
 def test_blocks_in_float_leave_the_score(
-    blocks: list[int], scored_run: TrainedRun, graphs: dict[str, Any], pixels: NDArray[np.uint8]
+    blocks: list[int],
+    scored_run: TrainedRun,
+    scored_export: ExportedBundle,
+    graphs: dict[str, Any],
+    pixels: NDArray[np.uint8],
 ) -> None:
     """The score's feature map is the output of block 13 and the input of block 14."""
-    source = load_run(scored_run.folder)
+    run = load_run(scored_run.folder)
     graph = copy.deepcopy(graphs["fp32"])
     set_limit(graph, 1)
-    prepared = prepare(graph, int8.range_pixels(source), int8.SEED, source.folder)
+    prepared = prepare(graph, int8.range_pixels(run), int8.SEED, scored_export.cache)
     parts = residual_blocks(prepared.rounded.model)
     kept = set().union(*(parts[number - 1] for number in blocks))
     ranges = calibrate.ranges_by("min-max", prepared.histograms)
@@ -245,14 +249,17 @@ GATES = ["lesions refused", "lesions refused unlike fp32"]
 LOGITS = np.zeros((100, 2), np.float32)
 
 
-def refusing(*indices: int, value: float = 2) -> Outputs:
-    found = np.zeros(100, np.float32)
-    found[list(indices)] = value
-    return Outputs(LOGITS, 1.0, 0.5, 1, found, 1.0)
+def refusing(*indices: int, value: float = 2) -> Answers:
+    outliers = np.zeros(100, np.float32)
+    outliers[list(indices)] = value
+    return OperatingPoint(1.0, 0.5, 1, outlier_limit=1.0).apply(Outputs(LOGITS, outliers))
+
+
+WITHOUT_SCORE = OperatingPoint(1.0, 0.5, 1).apply(Outputs(LOGITS))
 
 
 @pytest.mark.parametrize(
-    ("reference", "outputs", "failed"),
+    ("reference", "answers", "failed"),
     [
         pytest.param(refusing(1), refusing(1), [], id="the same one"),
         pytest.param(refusing(1), refusing(1, 2), [], id="one more"),
@@ -265,13 +272,13 @@ def refusing(*indices: int, value: float = 2) -> Outputs:
             GATES,
             id="no numbers",
         ),
-        pytest.param(Outputs(LOGITS, 1.0, 0.5, 1), Outputs(LOGITS, 1.0, 0.5, 1), [], id="no score"),
+        pytest.param(WITHOUT_SCORE, WITHOUT_SCORE, [], id="no score"),
     ],
 )
-def test_gates_of_refusal(reference: Outputs, outputs: Outputs, failed: list[str]) -> None:
-    found = gates.refusal_gates("int8", reference, outputs)
-    assert [gate.name for gate in found if not gate.passed] == failed
-    assert len(found) == (0 if outputs.outliers is None else 2)
+def test_gates_of_refusal(reference: Answers, answers: Answers, failed: list[str]) -> None:
+    measured = gates.refusal_gates("int8", reference, answers)
+    assert [gate.name for gate in measured if not gate.passed] == failed
+    assert len(measured) == (0 if answers.refused is None else 2)
 
 
 def test_score_gate_measures_the_largest_difference() -> None:

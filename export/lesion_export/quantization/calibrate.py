@@ -32,13 +32,13 @@ class Histogram:
     """(BINS,), equal bins between low and high."""
 
 
-def choose_examples(examples: list[Sample], count: int, seed: int) -> list[Sample]:
-    """Draw examples, the same number of every class as far as there are so many."""
+def choose_samples(samples: list[Sample], count: int, seed: int) -> list[Sample]:
+    """Draw samples, the same number of every class as far as there are so many."""
     rng = np.random.default_rng(seed)
-    labels = np.array([example.label for example in examples])
+    labels = np.array([sample.label for sample in samples])
     classes = np.unique(labels)
     chosen = [rng.permutation(np.flatnonzero(labels == label))[: -(-count // len(classes))] for label in classes]
-    return [examples[index] for index in sorted(np.concatenate(chosen))]
+    return [samples[index] for index in sorted(np.concatenate(chosen))]
 
 
 def collect_histograms(

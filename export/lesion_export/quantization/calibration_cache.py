@@ -1,4 +1,4 @@
-"""What int8 needs before a calibration method is chosen, kept beside the run so that a second export is quick."""
+"""What int8 needs before a calibration method is chosen, in a cache folder so that a second export is quick."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     import onnx
     from numpy.typing import NDArray
 
-FILE_NAME = "int8-cache.npz"
 STATISTICS_IMAGES = 96
 """How many of the images serve to even out channels and to round weights."""
 
@@ -42,10 +41,10 @@ def prepare(model: onnx.ModelProto, pixels: NDArray[np.uint8], seed: int, cache:
     Args:
         model: float, of `lesion_export.convert`.
         pixels: uint8 (N, S, S, 3) RGB, training images.
-        cache: folder that keeps the result; one that cannot be written to only costs time.
+        cache: folder that holds the result, safe to delete; one that cannot be written to only costs time.
     """
     key = _key(model, pixels, seed)
-    path = cache / FILE_NAME
+    path = cache / f"int8-{key[:16]}.npz"
     if prepared := _load(path, key):
         say(f"channel ranges, rounded weights and activation ranges from {path}")
         return prepared
@@ -54,7 +53,9 @@ def prepare(model: onnx.ModelProto, pixels: NDArray[np.uint8], seed: int, cache:
     leave_out = {node.output[0] for node in model.graph.node if stays_float(node)} - {_network_input(model.graph)}
     prepared = CalibrationCache(rounded, collect_histograms(rounded.model, pixels, leave_out))
     try:
+        cache.mkdir(parents=True, exist_ok=True)
         _save(path, key, prepared)
+        say(f"cache for a next export, safe to delete: {path}")
     except OSError as error:
         say(f"cannot keep {path} for a next export: {error.strerror}")
     return prepared

@@ -18,6 +18,7 @@ from lesion_export.run_images import read_pixels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
+    from pathlib import Path
 
     import onnx
     from numpy.typing import NDArray
@@ -41,7 +42,7 @@ class Int8:
     """Method, images and measured errors, for the manifest."""
 
 
-def make_int8(source: Run, model: onnx.ModelProto, passes: Callable[[onnx.ModelProto], bool]) -> Int8:
+def make_int8(run: Run, model: onnx.ModelProto, passes: Callable[[onnx.ModelProto], bool], cache: Path) -> Int8:
     """Even out channels, round weights, choose the ranges and correct the bias, on training images only.
 
     Where the result does not pass, residual blocks go back to float one by one, the noisiest first, until it does.
@@ -49,24 +50,26 @@ def make_int8(source: Run, model: onnx.ModelProto, passes: Callable[[onnx.ModelP
     Args:
         model: float, of `lesion_export.convert`.
         passes: says whether an int8 model keeps the gates.
+        cache: folder for what a second export need not compute again.
     """
-    pixels = range_pixels(source)
-    known = {example.file for example in _ranged(source)}
-    others = [example for example in source.train if example.file not in known]
+    ranged = _range_samples(run)
+    pixels = range_pixels(run)
+    known = {sample.file for sample in ranged}
+    others = [sample for sample in run.train if sample.file not in known]
     # A small training set has no other images left.
-    selected = calibrate.choose_examples(
-        others if len(others) >= SELECTION_IMAGES else _ranged(source), SELECTION_IMAGES, SEED
+    selected = calibrate.choose_samples(
+        others if len(others) >= SELECTION_IMAGES else ranged, SELECTION_IMAGES, SEED
     )
-    selection = read_pixels(source, selected)
-    prepared = prepare(model, pixels, SEED, source.folder)
+    selection = read_pixels(run, selected)
+    prepared = prepare(model, pixels, SEED, cache)
     rounded = prepared.rounded
-    wanted = run_logits(model, selection, "fp32")
+    float_logits = run_logits(model, selection, "fp32")
 
     def int8(method: str, keep_float: Collection[str] = ()) -> onnx.ModelProto:
         ranges = calibrate.ranges_by(method, prepared.histograms)
         return quantize(rounded.model, ranges, rounded.scales, keep_float)
 
-    errors = {method: run_logits(int8(method), selection, method) - wanted for method in calibrate.METHODS}
+    errors = {method: run_logits(int8(method), selection, method) - float_logits for method in calibrate.METHODS}
     sizes = {method: float(np.abs(error).mean()) for method, error in errors.items()}
     best = min(sizes, key=lambda method: sizes[method])
     say("calibration, mean |Δlogit|: " + ", ".join(f"{method} {size:.4f}" for method, size in sizes.items()))
@@ -97,13 +100,13 @@ def make_int8(source: Run, model: onnx.ModelProto, passes: Callable[[onnx.ModelP
     return Int8(result, record)
 
 
-def range_pixels(source: Run) -> NDArray[np.uint8]:
-    """The training images that ranges are measured on, uint8 (N, S, S, 3) RGB, in random order."""
-    return np.random.default_rng(SEED).permutation(read_pixels(source, _ranged(source)))
+def range_pixels(run: Run) -> NDArray[np.uint8]:
+    """Training images that ranges are measured on, uint8 (N, S, S, 3) RGB, in random order."""
+    return np.random.default_rng(SEED).permutation(read_pixels(run, _range_samples(run)))
 
 
-def _ranged(source: Run) -> list[Sample]:
-    return calibrate.choose_examples(source.train, RANGE_IMAGES, SEED)
+def _range_samples(run: Run) -> list[Sample]:
+    return calibrate.choose_samples(run.train, RANGE_IMAGES, SEED)
 
 
 def correct_bias(graph: onnx.GraphProto, error: NDArray[np.float32]) -> None:

@@ -12,9 +12,9 @@ from lesion_edge.intervals import bootstrap_interval
 from lesion_edge.manifest import Manifest
 from lesion_export.bundle import make_variant
 from lesion_export.model_card import model_card
-from lesion_export.operating_point import Outputs
-from lesion_export.run_images import lesion_numbers
-from lesion_export.scores import score_subgroups, scores
+from lesion_export.operating_point import Answers, OperatingPoint, Outputs
+from lesion_export.run_images import ValidationSet, lesion_numbers
+from lesion_export.scores import score_subgroups, score_variant
 from lesion_train.run import Sample
 
 # diagnosis, source, lesion, is malignant, probability in float, in int8; the threshold is 0.5.
@@ -29,22 +29,37 @@ IMAGES = [
     ("scc in situ", "ham", None, 1, 0.95, 0.95),
     (None, "isic", None, 0, 0.3, 0.3),
 ]
-EXAMPLES = [
+SAMPLES = [
     Sample(f"{number}.jpg", label, lesion, source, diagnosis)
     for number, (diagnosis, source, lesion, label, *_) in enumerate(IMAGES)
 ]
-TRUTH = np.array([image[3] for image in IMAGES])
+LABELS = np.array([image[3] for image in IMAGES])
 
 
-def outputs(column: int) -> Outputs:
-    score = np.array([image[column] for image in IMAGES])
-    return Outputs(np.log(np.stack([1 - score, score], axis=1)).astype(np.float32), 1.0, 0.5, 1)
+def answers(score: Any) -> Answers:
+    logits = np.log(np.stack([1 - np.array(score), score], axis=1)).astype(np.float32)
+    return OperatingPoint(1.0, 0.5, 1).apply(Outputs(logits))
+
+
+def validation_set(samples: list[Sample]) -> ValidationSet:
+    return ValidationSet(
+        pixels=np.zeros((len(samples), 1, 1, 3), np.uint8),
+        labels=np.array([sample.label for sample in samples]),
+        lesions=lesion_numbers(samples),
+        diagnoses=tuple(sample.diagnosis for sample in samples),
+        sources=tuple(sample.source for sample in samples),
+        class_names=("benign", "malignant"),
+        positive_index=1,
+    )
+
+
+FLOAT, INT8 = (answers([image[column] for image in IMAGES]) for column in (4, 5))
 
 
 @pytest.fixture
-def found() -> dict[str, Any]:
-    """The subgroups of int8."""
-    return score_subgroups(outputs(5), outputs(4), TRUTH, EXAMPLES)
+def subgroups() -> dict[str, Any]:
+    """Those of int8."""
+    return score_subgroups(INT8, FLOAT, validation_set(SAMPLES))
 
 
 @pytest.mark.parametrize(
@@ -70,9 +85,9 @@ def test_counts_and_rates(
     flipped: int,
     sensitivity: float | None,
     specificity: float | None,
-    found: dict[str, Any],
+    subgroups: dict[str, Any],
 ) -> None:
-    entry = found[column][value]
+    entry = subgroups[column][value]
     assert (entry["images"], entry["lesions"]) == (images, lesions)
     assert (entry["missed"], entry["false_alarms"], entry["flipped"]) == (missed, false_alarms, flipped)
     assert entry["sensitivity"] == (None if sensitivity is None else pytest.approx(sensitivity))
@@ -88,12 +103,12 @@ def test_counts_and_rates(
     ],
 )
 def test_roc_auc_is_that_of_scikit_learn(
-    column: str, value: str, members: list[int], found: dict[str, Any]
+    column: str, value: str, members: list[int], subgroups: dict[str, Any]
 ) -> None:
     reference = pytest.importorskip("sklearn.metrics")
     score = [IMAGES[index][5] for index in members]
-    entry = found[column][value]
-    assert entry["roc_auc"] == pytest.approx(reference.roc_auc_score(TRUTH[members], score))
+    entry = subgroups[column][value]
+    assert entry["roc_auc"] == pytest.approx(reference.roc_auc_score(LABELS[members], score))
     low, high = entry["roc_auc_interval"]
     assert 0 <= low < entry["roc_auc"] < high <= 1
 
@@ -102,8 +117,7 @@ def test_interval_of_a_rate_counts_lesions() -> None:
     images = [Sample(f"{n}.jpg", 1, f"lesion {n // 4}", "clinic") for n in range(40)]
     images += [Sample(f"benign {n}.jpg", 0, None, "clinic") for n in range(10)]
     score = np.repeat([0.9, 0.1, 0.9, 0.1], [32, 8, 2, 8])
-    made = Outputs(np.log(np.stack([1 - score, score], axis=1)).astype(np.float32), 1.0, 0.5, 1)
-    entry = score_subgroups(made, made, np.repeat([1, 0], [40, 10]), images)["source"]["clinic"]
+    entry = score_subgroups(answers(score), answers(score), validation_set(images))["source"]["clinic"]
     # Wilson's interval of 8 in 10 (scipy.stats.binomtest): 10 lesions, and 10 images without a name.
     for rate in ("sensitivity", "specificity"):
         assert entry[rate] == pytest.approx(0.8)
@@ -128,18 +142,17 @@ def test_images_of_one_lesion_are_drawn_together() -> None:
 
 
 def test_lesions_are_numbered_and_an_image_without_one_stands_alone() -> None:
-    numbers = lesion_numbers(EXAMPLES).tolist()
+    numbers = lesion_numbers(SAMPLES).tolist()
     assert numbers[0] == numbers[1]
-    assert len(set(numbers)) == len(EXAMPLES) - 1
+    assert len(set(numbers)) == len(SAMPLES) - 1
 
 
-def card(examples: list[Sample], notes: str = "") -> str:
+def card(samples: list[Sample], notes: str = "") -> str:
     """The card of a bundle with int8 and fp32."""
-    variants = {}
-    for name, column in (("int8", 5), ("fp32", 4)):
-        made = outputs(column)
-        figures = scores(made, TRUTH, ("benign", "malignant"), lesion_numbers(examples))
-        figures["subgroups"] = score_subgroups(made, outputs(4), TRUTH, examples)
+    variants, validation = {}, validation_set(samples)
+    for name, of_variant in (("int8", INT8), ("fp32", FLOAT)):
+        figures = score_variant(of_variant, validation)
+        figures["subgroups"] = score_subgroups(of_variant, FLOAT, validation)
         variants[name] = make_variant(
             name, b"", temperature=1.0, threshold=0.5, threshold_method="", metrics=figures
         )
@@ -156,7 +169,7 @@ def card(examples: list[Sample], notes: str = "") -> str:
 
 
 def test_card_tells_what_is_missed_and_what_int8_changes() -> None:
-    text = card(EXAMPLES)
+    text = card(SAMPLES)
     lines = [line for line in text.splitlines() if line.startswith(("| melanoma", "| int8 | melanoma", "| ham"))]
     scored, source, changed = lines
     assert scored.startswith("| melanoma | 3 | 2 | 0.333 [")
@@ -167,13 +180,13 @@ def test_card_tells_what_is_missed_and_what_int8_changes() -> None:
 
 
 def test_card_without_such_columns_has_no_such_tables() -> None:
-    text = card([replace(example, source=None, diagnosis=None) for example in EXAMPLES])
+    text = card([replace(sample, source=None, diagnosis=None) for sample in SAMPLES])
     assert "Where it fails" not in text
     assert "not stated |" not in text
-    assert "Where it fails" in card(EXAMPLES)
+    assert "Where it fails" in card(SAMPLES)
 
 
 def test_notes_stand_in_the_card_as_they_are() -> None:
     notes = "## Skin tone\n\nNot measured.\n"
-    before, after = card(EXAMPLES).split("## Scores")
-    assert card(EXAMPLES, notes) == f"{before}{notes}\n## Scores{after}"
+    before, after = card(SAMPLES).split("## Scores")
+    assert card(SAMPLES, notes) == f"{before}{notes}\n## Scores{after}"
