@@ -13,17 +13,11 @@ from lesion_export import gates
 from lesion_export.convert import convert, set_temperature
 from lesion_export.fp16 import to_half
 from lesion_export.onnx_graph import IMAGE, LOGITS, OUTLIER, PROBABILITIES, has_outlier_score, run_model
-from lesion_export.operating_point import (
-    Answers,
-    OperatingPoint,
-    Outputs,
-    fit_operating_point,
-    threshold_table,
-)
+from lesion_export.operating_point import Answers, OperatingPoint, Outputs, fit_operating_point
 from lesion_export.outlier_graph import append_score, set_limit
 from lesion_export.quantization.int8 import make_int8
 from lesion_export.run_images import keras_outputs, read_validation_set
-from lesion_export.scores import score_subgroups, score_variant
+from lesion_export.scores import score_subgroups, score_variant, threshold_table
 from lesion_train.outlier_score import OutlierScore
 
 if TYPE_CHECKING:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -10,10 +11,10 @@ from numpy.typing import NDArray
 
 from lesion_edge import metrics
 from lesion_edge.intervals import bootstrap_interval, roc_auc_interval, wilson
+from lesion_export.operating_point import METHODS, TARGET_SENSITIVITY, Answers
 
 if TYPE_CHECKING:
     from lesion_edge.intervals import Interval
-    from lesion_export.operating_point import Answers
     from lesion_export.run_images import ValidationSet
 
 DIAGNOSES = {
@@ -147,3 +148,47 @@ def _rate(
         return float("nan"), None
     share, count = float(right[among].mean()), len(np.unique(lesions[among]))
     return share, wilson(share * count, count)
+
+
+def threshold_table(
+    answers: Answers, validation: ValidationSet, target: float = TARGET_SENSITIVITY
+) -> dict[str, dict[str, Any]]:
+    """Both thresholds with what they reach on the validation images of two classes.
+
+    Returns:
+        For each of `METHODS`: `threshold`, `sensitivity` and `specificity`, each with its 95 % bootstrap interval
+        under the same name and `_interval` (None where there are too few images).
+    """
+    is_positive, score = validation.is_positive, answers.positive_score
+    everything = np.arange(len(score))
+
+    def rates(index: NDArray[np.int64], threshold: float) -> list[float]:
+        predicted, actual = score[index] >= threshold, is_positive[index]
+        return [float(predicted[actual].mean()), float((~predicted[~actual]).mean())]
+
+    thresholds = {}
+    for method, fit in METHODS.items():
+        threshold = fit(is_positive, score, target)
+        refit = partial(_refit, fit, is_positive, score, target)
+        entry: dict[str, Any] = {
+            "threshold": threshold,
+            "threshold_interval": bootstrap_interval(refit, validation.labels, validation.lesions),
+        }
+        intervals = bootstrap_interval(
+            partial(rates, threshold=threshold), validation.labels, validation.lesions
+        ) or [None, None]
+        names = ("sensitivity", "specificity")
+        for name, value, bounds in zip(names, rates(everything, threshold), intervals, strict=True):
+            entry |= {name: value, f"{name}_interval": bounds}
+        thresholds[method] = entry
+    return thresholds
+
+
+def _refit(
+    fit: Callable[[NDArray[np.bool_], NDArray[np.float64], float], float],
+    is_positive: NDArray[np.bool_],
+    score: NDArray[np.float64],
+    target: float,
+    index: NDArray[np.int64],
+) -> float:
+    return fit(is_positive[index], score[index], target)

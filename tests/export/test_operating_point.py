@@ -16,10 +16,9 @@ from lesion_export.operating_point import (
     softmax,
     threshold_for_balanced_accuracy,
     threshold_for_sensitivity,
-    threshold_table,
 )
 from lesion_export.run_images import ValidationSet
-from lesion_export.scores import score_variant
+from lesion_export.scores import score_variant, threshold_table
 
 
 def validation_set(labels: NDArray[np.int64], *class_names: str) -> ValidationSet:
