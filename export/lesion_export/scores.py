@@ -34,40 +34,36 @@ RATES = ("accuracy", "sensitivity", "specificity", "roc_auc", "ece")
 def score_variant(answers: Answers, validation: ValidationSet) -> dict[str, Any]:
     """Metrics at the threshold on the validation images, overall and per class, with 95 % intervals.
 
+    Intervals of rates (Wilson) and of ROC AUC (Newcombe) count lesions and not images, as if the images of one
+    lesion always had one answer: rather too wide than too narrow. That of ECE is the bootstrap over lesions.
+
     Returns:
         What `lesion_edge.metrics.evaluate` gives, `intervals` of its rates, and `classes`: per class name its
         images, recall and precision with their intervals.
     """
-    names, labels = validation.class_names, validation.labels
-
-    def evaluate(index: NDArray[np.int64]) -> dict[str, Any]:
-        return metrics.evaluate(
-            labels[index],
-            answers.probabilities[index],
-            answers.labels[index],
-            names,
-            names[validation.positive_index],
-        )
-
+    names, labels, is_positive = validation.class_names, validation.labels, validation.is_positive
+    right, score = answers.labels == labels, answers.positive_score
+    figures = metrics.evaluate(
+        labels, answers.probabilities, answers.labels, names, names[validation.positive_index]
+    )
     classes = {}
     for label, name in enumerate(names):
-        right = (labels == label) & (answers.labels == label)
         entry: dict[str, Any] = {"images": int((labels == label).sum())}
         for rate, among in (("recall", labels == label), ("precision", answers.labels == label)):
-            entry[rate] = float(right[among].mean()) if among.any() else None
-            entry[f"{rate}_interval"] = bootstrap_interval(
-                partial(_share, among, right), labels, validation.lesions
-            )
+            entry[rate], entry[f"{rate}_interval"] = _rate(among, right, validation.lesions)
         classes[name] = entry
-    resampled = bootstrap_interval(
-        lambda index: [evaluate(index)[name] for name in RATES], labels, validation.lesions
-    )
-    intervals = dict(zip(RATES, resampled, strict=True)) if resampled else dict.fromkeys(RATES)
-    return {**evaluate(np.arange(len(labels))), "intervals": intervals, "classes": classes}
-
-
-def _share(among: NDArray[np.bool_], right: NDArray[np.bool_], index: NDArray[np.int64]) -> float:
-    return float(right[index][among[index]].mean()) if among[index].any() else float("nan")
+    intervals = {
+        "accuracy": _rate(np.ones_like(right), right, validation.lesions)[1],
+        "sensitivity": _rate(is_positive, answers.predicted_positive, validation.lesions)[1],
+        "specificity": _rate(~is_positive, ~answers.predicted_positive, validation.lesions)[1],
+        "roc_auc": _roc_auc(is_positive, ~is_positive, score, validation.lesions)[1],
+        "ece": bootstrap_interval(
+            lambda index: metrics.expected_calibration_error(is_positive[index], score[index]),
+            labels,
+            validation.lesions,
+        ),
+    }
+    return {**figures, "intervals": intervals, "classes": classes}
 
 
 def score_subgroups(
@@ -75,8 +71,7 @@ def score_subgroups(
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """Metrics at the threshold for each diagnosis and each source, the class to detect against the others.
 
-    The intervals count lesions and not images, as if the images of one lesion always had one answer: rather too
-    wide than too narrow.
+    Intervals are as those of `score_variant`.
 
     Args:
         answers: of the variant.
@@ -84,9 +79,9 @@ def score_subgroups(
 
     Returns:
         For `diagnosis` and `source`, where the data have them: value to `images`, `lesions`, `positives`, the
-        counts `missed`, `false_alarms` and `flipped` (another label than the float model's), and `sensitivity`,
-        `specificity`, `roc_auc` and `ece`, None where undefined; all but the last with `…_interval`. A diagnosis
-        of one class alone has its `roc_auc` against all images of the others.
+        counts `false_negatives`, `false_positives` and `flipped` (another label than the float model's), and
+        `sensitivity`, `specificity`, `roc_auc` and `ece`, None where undefined; all but the last with
+        `…_interval`. A diagnosis of one class alone has its `roc_auc` against all images of the others.
     """
     columns = {"diagnosis": validation.diagnoses, "source": validation.sources}
     return {
@@ -116,8 +111,8 @@ def _score_subgroup(
         "images": int(members.sum()),
         "lesions": len(np.unique(lesions[members])),
         "positives": int(positives.sum()),
-        "missed": int((positives & ~predicted).sum()),
-        "false_alarms": int((negatives & predicted).sum()),
+        "false_negatives": int((positives & ~predicted).sum()),
+        "false_positives": int((negatives & predicted).sum()),
         "flipped": int((members & (answers.labels != reference.labels)).sum()),
         "ece": None,
     }
@@ -131,23 +126,34 @@ def _score_subgroup(
         negatives = ~validation.is_positive
     elif across:
         positives = validation.is_positive
-    compared = positives | negatives
-    auc = metrics.roc_auc(validation.is_positive[compared], score[compared])
-    counts = (len(np.unique(lesions[side])) for side in (positives, negatives))
-    figures["roc_auc"] = auc, roc_auc_interval(auc, *counts)
+    figures["roc_auc"] = _roc_auc(positives, negatives, score, lesions)
     for name, (value, interval) in figures.items():
-        entry |= {name: None if interval is None else value, f"{name}_interval": interval}
+        entry |= {name: value, f"{name}_interval": interval}
     return entry
 
 
 def _rate(
     among: NDArray[np.bool_], right: NDArray[np.bool_], lesions: NDArray[np.int64]
-) -> tuple[float, Interval | None]:
-    """Share of right answers among images, and its interval."""
+) -> tuple[float | None, Interval | None]:
+    """Share of right answers among images, and its interval; None where there are no images."""
     if not among.any():
-        return float("nan"), None
+        return None, None
     share, count = float(right[among].mean()), len(np.unique(lesions[among]))
     return share, wilson(share * count, count)
+
+
+def _roc_auc(
+    positives: NDArray[np.bool_],
+    negatives: NDArray[np.bool_],
+    score: NDArray[np.float64],
+    lesions: NDArray[np.int64],
+) -> tuple[float | None, Interval | None]:
+    """ROC AUC of images (N,) of two sides, and its interval; None where there are none of one side."""
+    if not positives.any() or not negatives.any():
+        return None, None
+    compared = positives | negatives
+    auc = metrics.roc_auc(positives[compared], score[compared])
+    return auc, roc_auc_interval(auc, *(len(np.unique(lesions[side])) for side in (positives, negatives)))
 
 
 def threshold_table(
@@ -156,32 +162,28 @@ def threshold_table(
     """Both thresholds with what they reach on the validation images of two classes.
 
     Returns:
-        For each of `METHODS`: `threshold`, `sensitivity` and `specificity`, each with its 95 % bootstrap interval
-        under the same name and `_interval` (None where there are too few images).
+        For each of `METHODS`: `threshold`, `sensitivity` and `specificity`, each with its 95 % interval under the
+        same name and `_interval`: as those of `score_variant`, and the bootstrap over lesions for the threshold
+        (None where there are too few).
     """
     is_positive, score = validation.is_positive, answers.positive_score
-    everything = np.arange(len(score))
-
-    def rates(index: NDArray[np.int64], threshold: float) -> list[float]:
-        predicted, actual = score[index] >= threshold, is_positive[index]
-        return [float(predicted[actual].mean()), float((~predicted[~actual]).mean())]
-
-    thresholds = {}
+    table = {}
     for method, fit in METHODS.items():
         threshold = fit(is_positive, score, target)
-        refit = partial(_refit, fit, is_positive, score, target)
-        entry: dict[str, Any] = {
+        predicted = score >= threshold
+        sensitivity, of_sensitivity = _rate(is_positive, predicted, validation.lesions)
+        specificity, of_specificity = _rate(~is_positive, ~predicted, validation.lesions)
+        table[method] = {
             "threshold": threshold,
-            "threshold_interval": bootstrap_interval(refit, validation.labels, validation.lesions),
+            "threshold_interval": bootstrap_interval(
+                partial(_refit, fit, is_positive, score, target), validation.labels, validation.lesions
+            ),
+            "sensitivity": sensitivity,
+            "sensitivity_interval": of_sensitivity,
+            "specificity": specificity,
+            "specificity_interval": of_specificity,
         }
-        intervals = bootstrap_interval(
-            partial(rates, threshold=threshold), validation.labels, validation.lesions
-        ) or [None, None]
-        names = ("sensitivity", "specificity")
-        for name, value, bounds in zip(names, rates(everything, threshold), intervals, strict=True):
-            entry |= {name: value, f"{name}_interval": bounds}
-        thresholds[method] = entry
-    return thresholds
+    return table
 
 
 def _refit(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -63,7 +64,17 @@ def subgroups() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("column", "value", "images", "lesions", "missed", "false_alarms", "flipped", "sensitivity", "specificity"),
+    (
+        "column",
+        "value",
+        "images",
+        "lesions",
+        "false_negatives",
+        "false_positives",
+        "flipped",
+        "sensitivity",
+        "specificity",
+    ),
     [
         pytest.param("diagnosis", "melanoma", 3, 2, 2, 0, 1, 1 / 3, None, id="mel and melanoma are one"),
         pytest.param("diagnosis", "nevus", 2, 2, 0, 1, 0, None, 1 / 2, id="nv and nevus are one"),
@@ -80,8 +91,8 @@ def test_counts_and_rates(
     value: str,
     images: int,
     lesions: int,
-    missed: int,
-    false_alarms: int,
+    false_negatives: int,
+    false_positives: int,
     flipped: int,
     sensitivity: float | None,
     specificity: float | None,
@@ -89,7 +100,11 @@ def test_counts_and_rates(
 ) -> None:
     entry = subgroups[column][value]
     assert (entry["images"], entry["lesions"]) == (images, lesions)
-    assert (entry["missed"], entry["false_alarms"], entry["flipped"]) == (missed, false_alarms, flipped)
+    assert (entry["false_negatives"], entry["false_positives"], entry["flipped"]) == (
+        false_negatives,
+        false_positives,
+        flipped,
+    )
     assert entry["sensitivity"] == (None if sensitivity is None else pytest.approx(sensitivity))
     assert entry["specificity"] == (None if specificity is None else pytest.approx(specificity))
 
@@ -147,7 +162,7 @@ def test_lesions_are_numbered_and_an_image_without_one_stands_alone() -> None:
     assert len(set(numbers)) == len(SAMPLES) - 1
 
 
-def card(samples: list[Sample], notes: str = "") -> str:
+def card(samples: list[Sample], notes: str = "", config: dict[str, Any] | None = None) -> str:
     """The card of a bundle with int8 and fp32."""
     variants, validation = {}, validation_set(samples)
     for name, of_variant in (("int8", INT8), ("fp32", FLOAT)):
@@ -157,7 +172,7 @@ def card(samples: list[Sample], notes: str = "") -> str:
             name, b"", temperature=1.0, threshold=0.5, threshold_method="", metrics=figures
         )
     manifest = Manifest(("benign", "malignant"), "malignant", 64, "squash", variants)
-    run = {
+    run: dict[str, Any] = {
         "id": "run",
         "created": "today",
         "settings": {"recipe": "paper"},
@@ -165,6 +180,8 @@ def card(samples: list[Sample], notes: str = "") -> str:
         "data": {"license": None, "digest": ""},
         "split": {"train": [], "validation": []},
     }
+    if config is not None:
+        run["config"] = config
     return model_card(manifest, run, [], notes)
 
 
@@ -190,3 +207,33 @@ def test_notes_stand_in_the_card_as_they_are() -> None:
     notes = "## Skin tone\n\nNot measured.\n"
     before, after = card(SAMPLES).split("## Scores")
     assert card(SAMPLES, notes) == f"{before}{notes}\n## Scores{after}"
+
+
+def test_values_are_escaped_where_markdown_needs_it_and_notes_are_not() -> None:
+    samples = [replace(sample, source="clinic *a* | b_c `d` <e>") for sample in SAMPLES]
+    text = card(samples, "*From the clinic.*")
+    assert r"| clinic \*a\* \| b_c \`d\` \<e\> | 9 |" in text
+    assert "\n*From the clinic.*\n" in text
+
+
+@pytest.mark.parametrize(
+    ("config", "rows"),
+    [
+        pytest.param(
+            {"epochs": 3, "augmentation": {"hue": 0.05}},
+            ["| `epochs` | `3` |", "| `augmentation.hue` | `0.05` |"],
+            id="as run.json has them",
+        ),
+        pytest.param(None, [], id="a run that records none"),
+    ],
+)
+def test_card_shows_the_hyperparameters_of_the_recipe(config: dict[str, Any] | None, rows: list[str]) -> None:
+    lines = card(SAMPLES, config=config).splitlines()
+    assert [line for line in lines if line.startswith(("| `epochs", "| `augmentation"))] == rows
+    assert any(line.startswith("| hyperparameter |") for line in lines) is bool(rows)
+
+
+def test_figures_of_the_card_have_three_decimals_each() -> None:
+    section = card(SAMPLES).split("## Scores")[1].split("## Gates")[0]
+    decimals = {len(number.partition(".")[2]) for number in re.findall(r"\d\.\d+", section)}
+    assert decimals == {1, 3}, "one decimal: MiB"
