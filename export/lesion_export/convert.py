@@ -1,4 +1,4 @@
-"""From the Keras model to the float ONNX graph: tf2onnx converts the base, the head is written by hand.
+"""Converts the Keras model to the float ONNX model: tf2onnx converts the base, the head is written by hand.
 
 The result has 53 convolutions without batch normalisation and one layout transpose, at the input.
 """
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FIRST_CONVOLUTION, LAST_LAYER = "conv1_conv", "conv5_block3_out"
-"""Names of Keras."""
+"""Layers of `keras.applications.ResNet50`."""
 STAND_IN_CHANNELS = 2
 """One could be taken for a depthwise convolution."""
 OPSET = 18

@@ -1,4 +1,4 @@
-"""The fp16 variant for GPUs."""
+"""Makes the fp16 variant for GPUs."""
 
 from __future__ import annotations
 

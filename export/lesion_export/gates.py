@@ -1,4 +1,4 @@
-"""The gates: a variant is released only when it agrees with the model it was made from."""
+"""Release gates: a variant is released only when it agrees with the model it was made from."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def logit_agreement(reference: NDArray[np.float32], logits: NDArray[np.float32])
 
 
 def float_gates(figures: dict[str, float]) -> list[Gate]:
-    """What the float graph must keep against Keras; `figures` of `logit_agreement`."""
+    """Gates of the float model against Keras; `figures` of `logit_agreement`."""
     return [
         Gate("fp32", "logit difference to Keras", figures["max_logit_difference"], MAX_LOGIT_DIFFERENCE),
         Gate("fp32", "label flips to Keras", figures["flips"], 0.0),
@@ -64,12 +64,12 @@ def float_gates(figures: dict[str, float]) -> list[Gate]:
 
 
 def score_gate(reference: NDArray[np.float32], scores: NDArray[np.float32]) -> Gate:
-    """What the float graph's outlier score (N,) must keep against Keras and NumPy, before a limit is fitted."""
+    """Gate of the float model's outlier scores (N,) against Keras and NumPy, before a limit is fitted."""
     return Gate("fp32", "outlier score off Keras", float(np.abs(scores - reference).max()), MAX_SCORE_DIFFERENCE)
 
 
 def refusal_gates(name: str, reference: Answers, answers: Answers) -> list[Gate]:
-    """How few lesions a variant may refuse, and that it refuses those of the float graph; none without a score."""
+    """Gates of how many lesions a variant refuses, and of which; none without a score."""
     if answers.refused is None or reference.refused is None:
         return []
     gates = [Gate(name, "lesions refused", float(answers.refused.mean()), MAX_REFUSED)]
@@ -88,7 +88,7 @@ def variant_gates(
     is_positive: NDArray[np.bool_],
     max_drop: float = MAX_AUC_DROP,
 ) -> list[Gate]:
-    """What a smaller variant must keep against the float model, each deciding at its own threshold.
+    """Gates of a smaller variant against the float model, each at its own threshold.
 
     Args:
         is_positive: (N,), whether a validation image is of the class to detect.
@@ -132,7 +132,7 @@ def time_ratio(model: onnx.ModelProto, reference: onnx.ModelProto, pixels: NDArr
 
 
 def speed_gate(name: str, ratio: float) -> Gate:
-    """A variant made for speed must not be slower than the float graph on this machine."""
+    """Gate of a variant made for speed: not slower than the float model on this machine."""
     return Gate(name, "time to fp32's, one thread", ratio, 1.0)
 
 
@@ -142,7 +142,7 @@ def all_passed(gates: list[Gate]) -> bool:
 
 
 def table(gates: list[Gate]) -> str:
-    """All gates with figure, limit and outcome."""
+    """Table of all gates with figure, limit and outcome."""
     lines = [f"{'variant':<9}{'gate':<30}{'figure':>11}{'limit':>9}"]
     lines += [
         f"{g.variant:<9}{g.name:<30}{g.value:>11.2g}{g.limit:>9.2g}  {'ok' if g.passed else 'FAILED'}"

@@ -1,4 +1,4 @@
-"""ONNX models of the export: the names that others rely on, constants, inner activations, runs over images."""
+"""ONNX models of the export: names that others rely on, constants, inner activations, runs over images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From logits to labels: temperature, threshold and limit, fitted on a variant's own validation outputs."""
+"""Operating point of a variant: temperature, threshold and limit, fitted on its own validation outputs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SMALLEST_BETA, LARGEST_BETA = 0.02, 20.0
 
 @dataclass(frozen=True)
 class Outputs:
-    """What one variant computes for N images."""
+    """Outputs of one variant for N images."""
 
     logits: NDArray[np.float32]
     """(N, K)."""
@@ -33,7 +33,7 @@ class Outputs:
 
 @dataclass(frozen=True)
 class Answers:
-    """What a device says of N images."""
+    """Answers of a device for N images."""
 
     probabilities: NDArray[np.float64]
     """(N, K), after the temperature."""
@@ -56,7 +56,7 @@ class Answers:
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """How the outputs of a variant become answers."""
+    """Temperature, threshold and limit that turn a variant's outputs into answers."""
 
     temperature: float
     """What the logits are divided by before the softmax."""

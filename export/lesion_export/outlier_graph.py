@@ -1,4 +1,4 @@
-"""The outlier score of a run, in the graph: how far an image is from lesions, 1 being the limit.
+"""Outlier score of a run as nodes of the ONNX model: how far an image is from lesions, 1 being the limit.
 
 Its nodes stay float in every variant: they square and subtract, which 256 steps do not survive.
 """

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What the user asked for."""
+    """Options of `lesion-export`."""
 
     quantize: bool
     half: bool

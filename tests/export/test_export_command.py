@@ -116,11 +116,11 @@ def test_manifest_describes_each_file(exported_bundle: ExportedBundle) -> None:
     assert 0 < variants["fp32"].metrics["max_logit_difference"] < 1e-3
 
 
-def test_model_card_names_licence_gates_and_digests(exported_bundle: ExportedBundle) -> None:
+def test_model_card_names_licence_and_gates(exported_bundle: ExportedBundle) -> None:
     card = (exported_bundle.folder / "MODEL_CARD.md").read_text(encoding="utf-8")
     variants = load_manifest(exported_bundle.folder).variants
     assert "Licence of the images: CC0-1.0" in card
-    assert all(variant.sha256 in card and f"`{variant.file}`" in card for variant in variants.values())
+    assert all(f"`{variant.file}`" in card for variant in variants.values())
     for gate in [*gates.float_gates(variants["fp32"].metrics), gates.speed_gate("int8", 0.0)]:
         assert f"| {gate.variant} | {gate.name} |" in card
     assert "too few validation images for these" in card
@@ -130,7 +130,7 @@ def test_model_card_names_licence_gates_and_digests(exported_bundle: ExportedBun
 def test_diagnosis_source_and_notes_reach_the_bundle(
     trained_run: TrainedRun, exported_bundle: ExportedBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, made, notes = tmp_path / "run", tmp_path / "bundle", tmp_path / "notes.md"
+    run, bundle, notes = tmp_path / "run", tmp_path / "bundle", tmp_path / "notes.md"
     shutil.copytree(trained_run.folder, run)
     notes.write_text("## Skin tone\n\nNot measured.\n", encoding="utf-8")
 
@@ -142,15 +142,15 @@ def test_diagnosis_source_and_notes_reach_the_bundle(
     rewrite(run, name_lesions)
     graph = onnx.load(exported_bundle.folder / "fp32.onnx")
     monkeypatch.setattr("lesion_export.pipeline.convert", lambda *arguments: graph)
-    export(run, made, card_notes=notes)
-    found = load_manifest(made).variants["fp32"].metrics["subgroups"]
+    export(run, bundle, card_notes=notes)
+    subgroups = load_manifest(bundle).variants["fp32"].metrics["subgroups"]
     labels = [entry["label"] for entry in trained_run.record["split"]["validation"]]
-    assert {name: entry["images"] for name, entry in found["diagnosis"].items()} == {
+    assert {name: entry["images"] for name, entry in subgroups["diagnosis"].items()} == {
         "melanoma": labels.count("malignant"),
         "nevus": labels.count("benign"),
     }
-    assert found["source"]["clinic"]["lesions"] < len(labels)
-    card = (made / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert subgroups["source"]["clinic"]["lesions"] < len(labels)
+    card = (bundle / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert "\n## Skin tone\n\nNot measured.\n\n## Scores" in card
     assert f"| melanoma | {labels.count('malignant')} |" in card
     plain = (exported_bundle.folder / "MODEL_CARD.md").read_text(encoding="utf-8")

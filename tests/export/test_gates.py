@@ -47,7 +47,7 @@ def test_disagreement_of_logits_is_counted() -> None:
 def test_each_variant_decides_at_its_own_threshold() -> None:
     halved = answers(REFERENCE * np.float32(0.5), temperature=0.5)
     assert all_passed(variant_gates("int8", answers(REFERENCE), halved, ACTUAL))
-    moved = answers(REFERENCE, threshold=0.9)  # the third image, benign, is no longer called malignant
+    moved = answers(REFERENCE, threshold=0.9)  # the third image, benign, is no longer labelled malignant
     gates = variant_gates("int8", answers(REFERENCE), moved, ACTUAL)
     assert failed(gates) == ["label flips to fp32"]
     assert next(gate for gate in gates if gate.name.startswith("specificity")).value == -0.5
@@ -55,8 +55,8 @@ def test_each_variant_decides_at_its_own_threshold() -> None:
 
 
 def test_lost_sensitivity_fails() -> None:
-    missed = answers(REFERENCE, threshold=0.99)
-    assert "sensitivity lost to fp32" in failed(variant_gates("int8", answers(REFERENCE), missed, ACTUAL))
+    higher = answers(REFERENCE, threshold=0.99)
+    assert "sensitivity lost to fp32" in failed(variant_gates("int8", answers(REFERENCE), higher, ACTUAL))
 
 
 def test_lost_auc_fails_unless_it_is_allowed() -> None:

@@ -64,7 +64,7 @@ def count(graph: Any, operator: str) -> int:
     return sum(node.op_type == operator for node in graph.graph.node)
 
 
-def grad_cam(model: Any, images: NDArray[np.float32], positive: int) -> tuple[Any, Any]:
+def grad_cam(model: Any, images: NDArray[np.float32], positive_index: int) -> tuple[Any, Any]:
     """Logits (N, K) and Grad-CAM (N, h, w) of a class, by the gradient that TensorFlow computes."""
     import tensorflow as tf
 
@@ -74,7 +74,7 @@ def grad_cam(model: Any, images: NDArray[np.float32], positive: int) -> tuple[An
     with tf.GradientTape() as tape:
         tape.watch(maps)
         logits = model.get_layer("logits")(model.get_layer("hidden")(tf.reduce_mean(maps, axis=(1, 2))))
-        score = tf.reduce_sum(logits[:, positive])
+        score = tf.reduce_sum(logits[:, positive_index])
     weights = tf.reduce_mean(tape.gradient(score, maps), axis=(1, 2), keepdims=True)
     return logits.numpy(), tf.nn.relu(tf.reduce_sum(weights * maps, axis=-1)).numpy()
 
@@ -103,7 +103,7 @@ def test_graph_loads_on_older_devices(variant: str, graphs: dict[str, Any]) -> N
 def test_inputs_and_outputs_are_the_contract(variant: str, sessions: dict[str, Any]) -> None:
     (taken,) = sessions[variant].get_inputs()
     assert (taken.name, taken.type, taken.shape) == ("image", "tensor(uint8)", ["N", SIZE, SIZE, 3])
-    assert [(given.name, given.type, given.shape) for given in sessions[variant].get_outputs()] == [
+    assert [(output.name, output.type, output.shape) for output in sessions[variant].get_outputs()] == [
         ("probabilities", "tensor(float)", ["N", 2]),
         ("logits", "tensor(float)", ["N", 2]),
         ("cam", "tensor(float)", ["N", CELLS, CELLS]),

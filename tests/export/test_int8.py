@@ -1,4 +1,4 @@
-"""How int8 is made: from the cache where it can be, and with noisy blocks in float where it must."""
+"""How int8 is int8_variant: from the cache where it can be, and with noisy blocks in float where it must."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def graph(exported_bundle: ExportedBundle) -> Any:
 
 @pytest.fixture
 def quick_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is kept is looked at here, not how good it is; rounding takes half a minute."""
+    """What is cached is looked at, not how good it is; rounding takes half a minute."""
     scales = {"a": np.array([1, 2], np.float32), "b": np.array([3], np.float32)}
     monkeypatch.setattr(calibration_cache, "equalize", lambda graph, pixels: graph)
     monkeypatch.setattr(
@@ -79,21 +79,23 @@ def test_blocks_go_back_to_float_until_the_gates_hold(
         asked.append(sum(writers.get(node.input[1]) != "DequantizeLinear" for node in convolutions))
         return len(asked) == 3
 
-    made = make_int8(load_run(trained_run.folder), graph, passes_at_the_third, exported_bundle.cache)
+    int8_variant = make_int8(load_run(trained_run.folder), graph, passes_at_the_third, exported_bundle.cache)
     assert asked[0] == 0 < asked[1] < asked[2]
-    assert len(made.record["float_blocks"]) == 2
-    assert made.record["float_blocks_time_ratio"] > 0
+    assert len(int8_variant.record["float_blocks"]) == 2
+    assert int8_variant.record["float_blocks_time_ratio"] > 0
     said = capsys.readouterr().err
-    assert all(f"residual block {block} of 16 stays float" in said for block in made.record["float_blocks"])
+    assert all(
+        f"residual block {block} of 16 stays float" in said for block in int8_variant.record["float_blocks"]
+    )
 
 
 def test_all_blocks_go_back_to_float_at_the_worst(
     trained_run: TrainedRun, graph: Any, exported_bundle: ExportedBundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(int8, "quantize", lambda graph, *rest: copy.deepcopy(graph))
+    monkeypatch.setattr(int8, "quantize", lambda graph, *others: copy.deepcopy(graph))
     monkeypatch.setattr(int8, "noisiest_first", lambda *arguments: [2, 0, 1])
-    made = make_int8(load_run(trained_run.folder), graph, lambda candidate: False, exported_bundle.cache)
-    assert made.record["float_blocks"] == [3, 1, 2]
+    int8_variant = make_int8(load_run(trained_run.folder), graph, lambda candidate: False, exported_bundle.cache)
+    assert int8_variant.record["float_blocks"] == [3, 1, 2]
 
 
 def test_block_with_added_noise_ranks_first(graph: Any) -> None:

@@ -68,30 +68,30 @@ def test_threshold_keeps_the_sensitivity_and_no_higher_one_does(
     target: float, drawn: tuple[NDArray[np.float32], NDArray[np.int64]]
 ) -> None:
     logits, labels = drawn
-    positive, score = labels == 1, softmax(logits)[:, 1]
-    threshold = threshold_for_sensitivity(positive, score, target)
-    assert (score[positive] >= threshold).mean() >= target
-    higher = score[positive][score[positive] > threshold].min() + 1e-12
-    assert (score[positive] >= higher).mean() < target
+    is_positive, score = labels == 1, softmax(logits)[:, 1]
+    threshold = threshold_for_sensitivity(is_positive, score, target)
+    assert (score[is_positive] >= threshold).mean() >= target
+    higher = score[is_positive][score[is_positive] > threshold].min() + 1e-12
+    assert (score[is_positive] >= higher).mean() < target
 
 
 def test_threshold_lies_between_scores() -> None:
-    positive, score = np.array([0, 0, 1, 1], bool), np.array([0.1, 0.2, 0.6, 0.9])
-    assert threshold_for_sensitivity(positive, score) == pytest.approx(0.4)
-    assert threshold_for_balanced_accuracy(positive, score) == pytest.approx(0.4)
-    assert 0 < threshold_for_sensitivity(positive, np.array([0.3, 0.3, 0.3, 0.3])) < 0.3
+    is_positive, score = np.array([0, 0, 1, 1], bool), np.array([0.1, 0.2, 0.6, 0.9])
+    assert threshold_for_sensitivity(is_positive, score) == pytest.approx(0.4)
+    assert threshold_for_balanced_accuracy(is_positive, score) == pytest.approx(0.4)
+    assert 0 < threshold_for_sensitivity(is_positive, np.array([0.3, 0.3, 0.3, 0.3])) < 0.3
 
 
 def test_balanced_accuracy_is_the_highest_there_is(
     drawn: tuple[NDArray[np.float32], NDArray[np.int64]],
 ) -> None:
     logits, labels = drawn
-    positive, score = labels == 1, softmax(logits)[:, 1]
+    is_positive, score = labels == 1, softmax(logits)[:, 1]
 
     def balanced(threshold: float) -> float:
-        return float((score[positive] >= threshold).mean() + (score[~positive] < threshold).mean())
+        return float((score[is_positive] >= threshold).mean() + (score[~is_positive] < threshold).mean())
 
-    best = threshold_for_balanced_accuracy(positive, score)
+    best = threshold_for_balanced_accuracy(is_positive, score)
     assert balanced(best) == pytest.approx(max(balanced(value) for value in np.linspace(0, 1, 1001)), abs=0.01)
     assert balanced(best) >= max(balanced(value) for value in score)
 

@@ -82,30 +82,30 @@ def scores(graph: Any, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def assert_close(
-    found: NDArray[np.float32], wanted: NDArray[np.float32], tolerance: float, reach: float = 4
+    scores: NDArray[np.float32], expected: NDArray[np.float32], tolerance: float, reach: float = 4
 ) -> None:
     """Far beyond the limit of 1 an image leaves the ranges of int8: its score shrinks, but stays beyond it."""
-    far = wanted > reach
-    np.testing.assert_allclose(found[~far], wanted[~far], rtol=tolerance, atol=tolerance)
-    assert (found[far] > 2).all()
+    far = expected > reach
+    np.testing.assert_allclose(scores[~far], expected[~far], rtol=tolerance, atol=tolerance)
+    assert (scores[far] > 2).all()
 
 
 def test_float_graph_gives_the_score_of_keras_and_numpy(
     graphs: dict[str, Any], limits: dict[str, float], pixels: NDArray[np.uint8], expected: NDArray[np.float32]
 ) -> None:
-    found = scores(graphs["fp32"], pixels)
-    assert found.shape == (len(pixels),)
+    actual = scores(graphs["fp32"], pixels)
+    assert actual.shape == (len(pixels),)
     assert np.ptp(expected) > 1
-    np.testing.assert_allclose(found * limits["fp32"], expected, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(actual * limits["fp32"], expected, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize(("variant", "tolerance", "reach"), [("fp16", 0.01, np.inf), ("int8", 0.15, 4)])
 def test_smaller_graphs_give_nearly_the_score_of_the_float_graph(
     variant: str, tolerance: float, reach: float, graphs: dict[str, Any], pixels: NDArray[np.uint8]
 ) -> None:
-    wanted, found = scores(graphs["fp32"], pixels), scores(graphs[variant], pixels)
-    assert np.abs(found - wanted).max() > 0
-    assert_close(found, wanted, tolerance, reach)
+    expected, actual = scores(graphs["fp32"], pixels), scores(graphs[variant], pixels)
+    assert np.abs(actual - expected).max() > 0
+    assert_close(actual, expected, tolerance, reach)
 
 
 @pytest.mark.parametrize(("variant", "tolerance"), [("fp32", 0), ("int8", 0), ("fp16", 0.01)])
@@ -116,7 +116,7 @@ def test_score_changes_no_other_output(
     exported_bundle: ExportedBundle,
     pixels: NDArray[np.uint8],
 ) -> None:
-    """The same model exported without a score gives the same bits; fp16 is computed in float32 here and there."""
+    """The same model exported without a score gives the same bits; fp16 is computed in float32 in both."""
     without = onnx.load(exported_bundle.folder / f"{variant}.onnx")
     assert (onnx_graph.has_outlier_score(graphs[variant]), onnx_graph.has_outlier_score(without)) == (True, False)
     names = ["logits", "probabilities", "cam"]
@@ -174,10 +174,10 @@ def test_blocks_in_float_leave_the_score(
     graph = copy.deepcopy(graphs["fp32"])
     set_limit(graph, 1)
     prepared = prepare(graph, int8.range_pixels(run), int8.SEED, scored_export.cache)
-    parts = residual_blocks(prepared.rounded.model)
-    kept = set().union(*(parts[number - 1] for number in blocks))
+    in_order = residual_blocks(prepared.rounded.model)
+    keep_float = set().union(*(in_order[number - 1] for number in blocks))
     ranges = calibrate.ranges_by("min-max", prepared.histograms)
-    mixed = quantize(prepared.rounded.model, ranges, prepared.rounded.scales, kept)
+    mixed = quantize(prepared.rounded.model, ranges, prepared.rounded.scales, keep_float)
     assert_close(scores(mixed, pixels), scores(graph, pixels), 0.2)
 
 

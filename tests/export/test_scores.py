@@ -141,18 +141,18 @@ def test_interval_of_a_rate_counts_lesions() -> None:
 
 def test_images_of_one_lesion_are_drawn_together() -> None:
     values = np.random.default_rng(0).normal(0, 1, 100)
-    truth = np.repeat([0, 1], 50)
+    labels = np.repeat([0, 1], 50)
 
     def mean(repeated: int) -> Any:
         every = np.repeat(values, repeated)
         return bootstrap_interval(
             lambda index: float(every[index].mean()),
-            np.repeat(truth, repeated),
+            np.repeat(labels, repeated),
             np.repeat(np.arange(100), repeated),
         )
 
     assert mean(4) == pytest.approx(mean(1)), "copies of an image tell nothing new"
-    alone = bootstrap_interval(lambda index: float(np.repeat(values, 4)[index].mean()), np.repeat(truth, 4))
+    alone = bootstrap_interval(lambda index: float(np.repeat(values, 4)[index].mean()), np.repeat(labels, 4))
     assert alone[1] - alone[0] == pytest.approx((mean(1)[1] - mean(1)[0]) / 2, rel=0.15)
 
 
@@ -188,11 +188,11 @@ def card(samples: list[Sample], notes: str = "", config: dict[str, Any] | None =
 def test_card_tells_what_is_missed_and_what_int8_changes() -> None:
     text = card(SAMPLES)
     lines = [line for line in text.splitlines() if line.startswith(("| melanoma", "| int8 | melanoma", "| ham"))]
-    scored, source, changed = lines
-    assert scored.startswith("| melanoma | 3 | 2 | 0.333 [")
-    assert " | 2 of 3 | – | – | " in scored
-    assert " | 1 of 4 | 1.000 [" in source
-    assert changed.endswith(" | -0.333 | – | 1 of 3 |")
+    of_diagnosis, of_source, difference = lines
+    assert of_diagnosis.startswith("| melanoma | 3 | 2 | 0.333 [")
+    assert " | 2 of 3 | – | – | " in of_diagnosis
+    assert " | 1 of 4 | 1.000 [" in of_source
+    assert difference.endswith(" | -0.333 | – | 1 of 3 |")
     assert "| fp32 | melanoma" not in text
 
 

@@ -1,1 +1,1 @@
-"""Turns the float graph into int8, on training images alone."""
+"""Turns the float model into int8, on training images alone."""

@@ -24,7 +24,7 @@ Ranges = dict[str, tuple[float, float]]
 
 @dataclass(frozen=True)
 class Histogram:
-    """The values of one activation over all calibration images."""
+    """Histogram of one activation over all calibration images."""
 
     low: float
     high: float
@@ -88,41 +88,9 @@ def _mse(histogram: Histogram) -> tuple[float, float]:
     return histogram.low * share, histogram.high * share
 
 
-def _entropy(histogram: Histogram) -> tuple[float, float]:
-    """The share of the range with the least information lost (Migacz, "8-bit inference with TensorRT", 2017).
-
-    The lost information is the Kullback-Leibler divergence of the 255 steps, spread out again over the bins that
-    hold values, from the counts with all beyond the range moved to its ends.
-    """
-    edges = np.linspace(histogram.low, histogram.high, BINS + 1)
-    centres = (edges[1:] + edges[:-1]) / 2
-
-    def divergence(share: float) -> float:
-        low, high = histogram.low * share, histogram.high * share
-        kept = np.flatnonzero((centres >= low) & (centres <= high))
-        counts = histogram.counts[kept].astype(float)
-        filled = counts > 0
-        if not filled.any():
-            return float("inf")
-        step = np.round((centres[kept] - low) / ((high - low) / 255 or 1.0)).astype(int)
-        together = np.bincount(step, weights=counts, minlength=256)
-        among = np.bincount(step, weights=filled, minlength=256)
-        spread = np.where(filled, together[step] / np.maximum(among[step], 1), 0.0)
-        counts[0] += histogram.counts[: kept[0]].sum()
-        counts[-1] += histogram.counts[kept[-1] + 1 :].sum()
-        filled = (counts > 0) & (spread > 0)
-        p, q = counts / counts.sum(), spread / spread.sum()
-        lost = counts[(counts > 0) & (spread == 0)].sum() / counts.sum()
-        return float((p[filled] * np.log(p[filled] / q[filled])).sum() + lost)
-
-    share = min(np.linspace(0.3, 1.0, 36), key=divergence)
-    return histogram.low * share, histogram.high * share
-
-
 METHODS: dict[str, Callable[[Histogram], tuple[float, float]]] = {
     "min-max": _min_max,
     "percentile": _percentile,
-    "entropy": _entropy,
     "mse": _mse,
 }
 

@@ -1,4 +1,4 @@
-"""What int8 needs before a calibration method is chosen, in a cache folder so that a second export is quick."""
+"""Cache of what int8 needs before a calibration method is chosen, so that a second export is quick."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def prepare(model: onnx.ModelProto, pixels: NDArray[np.uint8], seed: int, cache:
 
 
 def _network_input(graph: onnx.GraphProto) -> str:
-    """The tensor that the first convolution takes; it is quantized although what makes it stays float."""
+    """Tensor that the first convolution takes; it is quantized although its producer stays float."""
     return str(next(node for node in graph.node if node.op_type == "Conv").input[0])
 
 
@@ -109,5 +109,5 @@ def _load(path: Path, key: str) -> CalibrationCache | None:
                     )
                 },
             )
-    except Exception:  # missing, damaged, or of another version: it is made again
+    except Exception:  # missing, damaged, or of another version: computed again
         return None

@@ -30,7 +30,7 @@ def noisiest_first(model: onnx.ModelProto, quantized: onnx.ModelProto, pixels: N
 
     Args:
         model: float.
-        quantized: what `lesion_export.quantization.qdq` made of it.
+        quantized: the same by `lesion_export.quantization.qdq`.
         pixels: uint8 (N, S, S, 3) RGB.
 
     Returns:

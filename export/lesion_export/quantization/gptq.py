@@ -116,7 +116,7 @@ def _input_products(
 
 
 def _patches(values: NDArray[np.float32], layer: onnx.NodeProto, rng: np.random.Generator) -> NDArray[np.float32]:
-    """What a layer multiplies with its weights, one row per place: (P, C·kh·kw)."""
+    """Inputs that a layer multiplies with its weights, one row per place: (P, C·kh·kw)."""
     from onnx import helper
 
     if layer.op_type == "Gemm":

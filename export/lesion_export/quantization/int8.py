@@ -1,4 +1,4 @@
-"""Makes the int8 variant from the float graph and training images; each step is a module of its own."""
+"""Makes the int8 variant from the float model and training images; each step is a module of its own."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Int8:
-    """The int8 model and how it came about."""
+    """Int8 model and the record of its quantization."""
 
     model: onnx.ModelProto
     record: dict[str, Any]

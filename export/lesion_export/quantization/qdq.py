@@ -1,4 +1,4 @@
-"""From the float graph to int8: QDQ, uint8 activations, int8 weights per channel.
+"""Writes the int8 model: QDQ format, uint8 activations, int8 weights per channel.
 
 Weights have 7 bits (`reduce_range`): a CPU with AVX2 but without VNNI adds two products in 16 bits, and full
 8-bit weights overflow there without a word.
