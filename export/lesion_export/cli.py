@@ -43,6 +43,10 @@ def export(
     card_notes: Annotated[
         Path | None, typer.Option(help="Markdown for the model card: what you know of your data and model.")
     ] = None,
+    sign: Annotated[
+        Path | None,
+        typer.Option(metavar="KEY", help="PEM file of an ECDSA private key; its signature goes into the bundle."),
+    ] = None,
     cache: Annotated[
         Path | None,
         typer.Option(
@@ -65,6 +69,7 @@ def export(
 
     check_output(output)
     notes = _read_notes(card_notes) if card_notes else ""
+    private_key = load_private_key(sign) if sign else None
     finished_run = load_run(run, data)
     _require_tensorflow()
     from lesion_export.pipeline import ExportOptions, build
@@ -95,9 +100,8 @@ def export(
         },
         provenance=_provenance(finished_run, exported, max_drop),
     )
-    write_bundle(
-        output, manifest, exported.contents, model_card(manifest, finished_run.record, exported.gates, notes)
-    )
+    card = model_card(manifest, finished_run.record, exported.gates, notes)
+    write_bundle(output, manifest, exported.contents, card, private_key)
     for name, content in exported.contents.items():
         say(f"{name}: {len(content) / 2**20:.1f} MiB")
     say(f"bundle: {output}")

@@ -109,10 +109,11 @@ def variant_gates(
 
 def _rates(answers: Answers, is_positive: NDArray[np.bool_]) -> dict[str, float]:
     predicted, score = answers.predicted_positive, answers.positive_score
+    sensitivity, specificity = metrics.sensitivity_specificity(is_positive, predicted)
     return {
         "ROC AUC": metrics.roc_auc(is_positive, score),
-        "sensitivity": float(predicted[is_positive].mean()),
-        "specificity": float((~predicted)[~is_positive].mean()),
+        "sensitivity": sensitivity,
+        "specificity": specificity,
         "ECE": metrics.expected_calibration_error(is_positive, score),
     }
 

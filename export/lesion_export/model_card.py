@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from lesion_edge.intervals import SMALLEST_CLASS
+from lesion_edge.metrics import format_metric
 from lesion_export.scores import RATES
 from lesion_train.run import flatten
 
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from lesion_export.gates import Gate
 
 TEMPLATE = "model_card.md.jinja"
-UNDEFINED = "–"
 
 
 class Markdown(str):
@@ -95,10 +95,8 @@ def _difference(value: float | None, reference: float | None) -> float | None:
 
 def _text(value: Any) -> Any:
     """Value as the card shows it: three decimals, a dash for what is undefined, Markdown's signs escaped."""
-    if value is None:
-        return UNDEFINED
-    if isinstance(value, float):
-        return f"{value:.3f}"
+    if value is None or isinstance(value, float):
+        return format_metric(value)
     return value if isinstance(value, Markdown) or not isinstance(value, str) else _escape(value)
 
 
@@ -114,9 +112,8 @@ def _code(text: str) -> Markdown:
 
 
 def _figure(value: float | None, interval: list[float] | None = None) -> Markdown:
-    text = _text(value)
-    return Markdown(text if interval is None else f"{text} [{_text(interval[0])}, {_text(interval[1])}]")
+    return Markdown(format_metric(value, interval))
 
 
 def _count(part: int, whole: int) -> str:
-    return f"{part} of {whole}" if whole else UNDEFINED
+    return f"{part} of {whole}" if whole else format_metric(None)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lesion_edge import metrics
 from lesion_edge.classifier import apply_threshold
 from lesion_export.outlier_graph import fit_limit
 

@@ -63,7 +63,7 @@ def score_variant(answers: Answers, validation: ValidationSet) -> dict[str, Any]
             validation.lesions,
         ),
     }
-    return {**figures, "intervals": intervals, "classes": classes}
+    return {**figures.as_dict(), "intervals": intervals, "classes": classes}
 
 
 def score_subgroups(
