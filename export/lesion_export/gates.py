@@ -108,8 +108,10 @@ def variant_gates(
 
 
 def _rates(answers: Answers, is_positive: NDArray[np.bool_]) -> dict[str, float]:
-    predicted, score = answers.predicted_positive, answers.positive_score
-    sensitivity, specificity = metrics.sensitivity_specificity(is_positive, predicted)
+    """Rates of what the device labels: a refused image is neither found nor cleared."""
+    score = answers.positive_score
+    sensitivity, _ = metrics.sensitivity_specificity(is_positive, answers.predicted_positive)
+    _, specificity = metrics.sensitivity_specificity(is_positive, ~answers.predicted_negative)
     return {
         "ROC AUC": metrics.roc_auc(is_positive, score),
         "sensitivity": sensitivity,

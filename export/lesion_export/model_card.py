@@ -62,6 +62,7 @@ def model_card(manifest: Manifest, run: dict[str, Any], gates: list[Gate], notes
         rates=RATES,
         enough_images=metrics["intervals"]["ece"] is not None,
         smallest_class=SMALLEST_CLASS,
+        refusals=any(variant.metrics.get("out_of_distribution") for variant in manifest.variants.values()),
         subgroups=metrics["subgroups"],
         differences=_differences(manifest.variants),
         calibration=manifest.provenance.get("calibration"),

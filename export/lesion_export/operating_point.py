@@ -43,9 +43,19 @@ class Answers:
     positive_index: int
 
     @property
+    def answered(self) -> NDArray[np.bool_]:
+        """(N,), whether the device gives the label."""
+        return np.ones(len(self.labels), bool) if self.refused is None else ~self.refused
+
+    @property
     def predicted_positive(self) -> NDArray[np.bool_]:
-        """(N,), whether the label is the class to detect."""
-        return np.asarray(self.labels == self.positive_index)
+        """(N,), whether the device labels an image as of the class to detect."""
+        return np.asarray(self.answered & (self.labels == self.positive_index))
+
+    @property
+    def predicted_negative(self) -> NDArray[np.bool_]:
+        """(N,), whether the device labels an image otherwise."""
+        return np.asarray(self.answered & (self.labels != self.positive_index))
 
     @property
     def positive_score(self) -> NDArray[np.float64]:

@@ -34,36 +34,51 @@ RATES = ("accuracy", "sensitivity", "specificity", "roc_auc", "ece")
 def score_variant(answers: Answers, validation: ValidationSet) -> dict[str, Any]:
     """Metrics at the threshold on the validation images, overall and per class, with 95 % intervals.
 
+    Rates are about what the device labels: a refused image is neither found nor cleared, and none of them right.
+
     Intervals of rates (Wilson) and of ROC AUC (Newcombe) count lesions and not images, as if the images of one
     lesion always had one answer: rather too wide than too narrow. That of ECE is the bootstrap over lesions.
 
     Returns:
-        What `lesion_edge.metrics.evaluate` gives, `intervals` of its rates, and `classes`: per class name its
-        images, recall and precision with their intervals.
+        `images`, those of `RATES` with their `intervals`, `classes`: per class name its images, recall and
+        precision with their intervals, and `answered`: what `lesion_edge.metrics.evaluate` gives of the images that are not
+        refused, so that both can be told where they differ.
     """
     names, labels, is_positive = validation.class_names, validation.labels, validation.is_positive
-    right, score = answers.labels == labels, answers.positive_score
-    figures = metrics.evaluate(
-        labels, answers.probabilities, answers.labels, names, names[validation.positive_index]
-    )
+    answered, score, lesions = answers.answered, answers.positive_score, validation.lesions
+    right = answered & (answers.labels == labels)
     classes = {}
     for label, name in enumerate(names):
         entry: dict[str, Any] = {"images": int((labels == label).sum())}
-        for rate, among in (("recall", labels == label), ("precision", answers.labels == label)):
-            entry[rate], entry[f"{rate}_interval"] = _rate(among, right, validation.lesions)
+        for rate, among in (("recall", labels == label), ("precision", answered & (answers.labels == label))):
+            entry[rate], entry[f"{rate}_interval"] = _rate(among, right, lesions)
         classes[name] = entry
-    intervals = {
-        "accuracy": _rate(np.ones_like(right), right, validation.lesions)[1],
-        "sensitivity": _rate(is_positive, answers.predicted_positive, validation.lesions)[1],
-        "specificity": _rate(~is_positive, ~answers.predicted_positive, validation.lesions)[1],
-        "roc_auc": _roc_auc(is_positive, ~is_positive, score, validation.lesions)[1],
-        "ece": bootstrap_interval(
-            lambda index: metrics.expected_calibration_error(is_positive[index], score[index]),
-            labels,
-            validation.lesions,
+    figures = {
+        "accuracy": _rate(np.ones_like(right), right, lesions),
+        "sensitivity": _rate(is_positive, answers.predicted_positive, lesions),
+        "specificity": _rate(~is_positive, answers.predicted_negative, lesions),
+        "roc_auc": _roc_auc(is_positive, ~is_positive, score, lesions),
+        "ece": (
+            metrics.expected_calibration_error(is_positive, score),
+            bootstrap_interval(
+                lambda index: metrics.expected_calibration_error(is_positive[index], score[index]), labels, lesions
+            ),
         ),
     }
-    return {**figures.as_dict(), "intervals": intervals, "classes": classes}
+    of_answered = metrics.evaluate(
+        labels[answered],
+        answers.probabilities[answered],
+        answers.labels[answered],
+        names,
+        names[validation.positive_index],
+    )
+    return {
+        "images": len(labels),
+        **{name: value for name, (value, _) in figures.items()},
+        "intervals": {name: interval for name, (_, interval) in figures.items()},
+        "classes": classes,
+        "answered": of_answered.as_dict(),
+    }
 
 
 def score_subgroups(
@@ -105,20 +120,21 @@ def _score_subgroup(
     answers: Answers, reference: Answers, validation: ValidationSet, members: NDArray[np.bool_], across: bool
 ) -> dict[str, Any]:
     """Metrics of the images (N,) that are members; `across`: ROC AUC of one class against all of the other."""
-    predicted, score, lesions = answers.predicted_positive, answers.positive_score, validation.lesions
+    predicted_positive, predicted_negative = answers.predicted_positive, answers.predicted_negative
+    score, lesions = answers.positive_score, validation.lesions
     positives, negatives = members & validation.is_positive, members & ~validation.is_positive
     entry: dict[str, Any] = {
         "images": int(members.sum()),
         "lesions": len(np.unique(lesions[members])),
         "positives": int(positives.sum()),
-        "false_negatives": int((positives & ~predicted).sum()),
-        "false_positives": int((negatives & predicted).sum()),
+        "false_negatives": int((positives & ~predicted_positive).sum()),
+        "false_positives": int((negatives & predicted_positive).sum()),
         "flipped": int((members & (answers.labels != reference.labels)).sum()),
         "ece": None,
     }
     figures = {
-        "sensitivity": _rate(positives, predicted, lesions),
-        "specificity": _rate(negatives, ~predicted, lesions),
+        "sensitivity": _rate(positives, predicted_positive, lesions),
+        "specificity": _rate(negatives, predicted_negative, lesions),
     }
     if positives.any() and negatives.any():
         entry["ece"] = metrics.expected_calibration_error(validation.is_positive[members], score[members])
@@ -166,13 +182,13 @@ def threshold_table(
         same name and `_interval`: as those of `score_variant`, and the bootstrap over lesions for the threshold
         (None where there are too few).
     """
-    is_positive, score = validation.is_positive, answers.positive_score
+    is_positive, score, answered = validation.is_positive, answers.positive_score, answers.answered
     table = {}
     for method, fit in METHODS.items():
         threshold = fit(is_positive, score, target)
         predicted = score >= threshold
-        sensitivity, of_sensitivity = _rate(is_positive, predicted, validation.lesions)
-        specificity, of_specificity = _rate(~is_positive, ~predicted, validation.lesions)
+        sensitivity, of_sensitivity = _rate(is_positive, answered & predicted, validation.lesions)
+        specificity, of_specificity = _rate(~is_positive, answered & ~predicted, validation.lesions)
         table[method] = {
             "threshold": threshold,
             "threshold_interval": bootstrap_interval(

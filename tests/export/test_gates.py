@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -57,6 +58,12 @@ def test_each_variant_decides_at_its_own_threshold() -> None:
 def test_lost_sensitivity_fails() -> None:
     higher = answers(REFERENCE, threshold=0.99)
     assert "sensitivity lost to fp32" in failed(variant_gates("int8", answers(REFERENCE), higher, ACTUAL))
+
+
+def test_sensitivity_lost_by_refusal_fails() -> None:
+    refusing = replace(answers(REFERENCE), refused=np.array([False, False, False, True]))
+    gates = variant_gates("int8", replace(answers(REFERENCE), refused=np.zeros(4, bool)), refusing, ACTUAL)
+    assert "sensitivity lost to fp32" in failed(gates)
 
 
 def test_lost_auc_fails_unless_it_is_allowed() -> None:

@@ -122,7 +122,7 @@ def test_scores_per_class(drawn: tuple[NDArray[np.float32], NDArray[np.int64]]) 
     metrics = score_variant(answers, validation_set(labels, "benign", "malignant"))
     assert metrics["classes"]["malignant"]["recall"] == metrics["sensitivity"]
     assert metrics["classes"]["benign"]["recall"] == metrics["specificity"]
-    assert metrics["classes"]["malignant"]["precision"] == pytest.approx(metrics["precision"])
+    assert metrics["classes"]["malignant"]["precision"] == pytest.approx(metrics["answered"]["precision"])
     assert sum(entry["images"] for entry in metrics["classes"].values()) == len(labels)
     assert all(low < metrics[name] < high for name, (low, high) in metrics["intervals"].items() if name != "ece")
 

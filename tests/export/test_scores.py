@@ -185,6 +185,20 @@ def card(samples: list[Sample], notes: str = "", config: dict[str, Any] | None =
     return model_card(manifest, run, [], notes)
 
 
+def test_refused_lesions_are_neither_found_nor_cleared() -> None:
+    """Refused are two of the five malignant images, one of which would be found, and a benign one."""
+    refused = np.isin(np.arange(len(SAMPLES)), [2, 3, 4])
+    metrics = score_variant(replace(INT8, refused=refused), validation_set(SAMPLES))
+    assert (metrics["sensitivity"], metrics["specificity"]) == (2 / 5, 2 / 4)
+    assert metrics["accuracy"] == pytest.approx(4 / 9)
+    assert metrics["classes"]["malignant"]["recall"] == 2 / 5
+    answered = metrics["answered"]
+    assert (answered["images"], answered["sensitivity"], answered["specificity"]) == (6, 2 / 3, 2 / 3)
+    table = score_subgroups(replace(INT8, refused=refused), FLOAT, validation_set(SAMPLES))["source"]["ham"]
+    assert (table["false_negatives"], table["false_positives"]) == (2, 0)
+    assert (table["sensitivity"], table["specificity"]) == (2 / 4, 1 / 2)
+
+
 def test_card_tells_what_is_missed_and_what_int8_changes() -> None:
     text = card(SAMPLES)
     lines = [line for line in text.splitlines() if line.startswith(("| melanoma", "| int8 | melanoma", "| ham"))]
