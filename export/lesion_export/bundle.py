@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import math
 import os
 import shutil
 import tempfile
@@ -36,9 +37,18 @@ def check_output(folder: Path) -> None:
 
 
 def make_variant(name: str, content: bytes, **fields: Any) -> Variant:
-    """Fill in file name, digest and size of a variant."""
+    """Fill in file name, digest and size of a variant; figures that are no number become None."""
     digest = hashlib.sha256(content).hexdigest()
-    return Variant(f"{name}.onnx", digest, len(content), digest, **fields)
+    return Variant(f"{name}.onnx", digest, len(content), digest, **none_for_nan(fields))
+
+
+def none_for_nan(value: Any) -> Any:
+    """Copy of nested dicts and lists with None for each float that JSON cannot hold."""
+    if isinstance(value, dict):
+        return {key: none_for_nan(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [none_for_nan(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def seal(manifest: Manifest, graphs: dict[str, bytes], card: str) -> dict[str, bytes]:

@@ -62,7 +62,7 @@ def export(
     """
     from lesion_edge.manifest import Manifest
     from lesion_export import gates
-    from lesion_export.bundle import check_output, make_variant, write_bundle
+    from lesion_export.bundle import check_output, make_variant, none_for_nan, write_bundle
     from lesion_export.model_card import model_card
     from lesion_export.sign import load_private_key
     from lesion_train.run import load_run
@@ -98,7 +98,7 @@ def export(
             name: make_variant(name, content, **exported.entries[name])
             for name, content in exported.contents.items()
         },
-        provenance=_provenance(finished_run, exported, max_drop),
+        provenance=none_for_nan(_provenance(finished_run, exported, max_drop)),
     )
     card = model_card(manifest, finished_run.record, exported.gates, notes)
     write_bundle(output, manifest, exported.contents, card, private_key)

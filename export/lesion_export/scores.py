@@ -41,8 +41,8 @@ def score_variant(answers: Answers, validation: ValidationSet) -> dict[str, Any]
 
     Returns:
         `images`, those of `RATES` with their `intervals`, `classes`: per class name its images, recall and
-        precision with their intervals, and `answered`: what `lesion_edge.metrics.evaluate` gives of the images that are not
-        refused, so that both can be told where they differ.
+        precision with their intervals, and `answered`: what `lesion_edge.metrics.evaluate` gives of the images that
+        are not refused, so that both can be told where they differ.
     """
     names, labels, is_positive = validation.class_names, validation.labels, validation.is_positive
     answered, score, lesions = answers.answered, answers.positive_score, validation.lesions

@@ -158,6 +158,14 @@ def test_diagnosis_source_and_notes_reach_the_bundle(
     assert "Where it fails" not in plain
 
 
+def test_figures_that_are_no_number_are_null_in_the_manifest() -> None:
+    metrics = {"roc_auc": float("nan"), "intervals": {"ece": [0.1, float("inf")]}, "images": 2}
+    variant = make_variant("fp32", b"", temperature=1.0, threshold=None, threshold_method="", metrics=metrics)
+    assert variant.metrics == {"roc_auc": None, "intervals": {"ece": [0.1, None]}, "images": 2}
+    text = Manifest(("benign", "malignant"), "malignant", 64, "squash", {"fp32": variant}).to_json()
+    assert json.loads(text)["variants"]["fp32"]["metrics"] == variant.metrics
+
+
 def test_passed_gates_are_recorded(exported_bundle: ExportedBundle) -> None:
     recorded = [gates.Gate(**gate) for gate in load_manifest(exported_bundle.folder).provenance["gates"]]
     assert {gate.variant for gate in recorded} == {"fp32", "fp16", "int8"}
