@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     pass
 
 TARGET_SENSITIVITY = 0.95
+SMALLEST_CROSS_FIT = 4
+"""Lesions of each class for a half to be fitted on and a half to be measured on."""
 SMALLEST_BETA, LARGEST_BETA = 0.02, 20.0
 """Bounds of 1 / temperature."""
 
@@ -28,6 +30,10 @@ class Outputs:
     """(N, K)."""
     outliers: NDArray[np.float32] | None = None
     """(N,), before they are divided by the limit; None where the run has no score."""
+
+    def part(self, members: NDArray[np.bool_]) -> Outputs:
+        """Outputs for some of the images; `members` is a mask (N,)."""
+        return Outputs(self.logits[members], None if self.outliers is None else self.outliers[members])
 
 
 @dataclass(frozen=True)
@@ -112,6 +118,53 @@ def fit_operating_point(
         threshold = METHODS[method](labels == positive_index, score, target)
     limit = None if outputs.outliers is None else fit_limit(outputs.outliers)
     return OperatingPoint(temperature, threshold, positive_index, limit)
+
+
+def cross_fit(
+    outputs: Outputs,
+    labels: NDArray[np.int64],
+    lesions: NDArray[np.int64],
+    positive_index: int,
+    method: str = "sensitivity",
+    target: float = TARGET_SENSITIVITY,
+) -> Answers | None:
+    """Answers for each half of the lesions at the operating point fitted on the other half.
+
+    What is fitted and measured on the same images flatters itself: a threshold for a sensitivity of 0.95 has it on
+    them whatever the model is.
+
+    Args:
+        labels: (N,) class indices.
+        lesions: (N,) numbers of the lesions; all images of one are in the same half.
+
+    Returns:
+        None where a class has fewer than four lesions.
+    """
+    halves = _halves(labels, lesions)
+    classes = np.unique(labels)
+    if any(len(np.unique(lesions[labels == label])) < SMALLEST_CROSS_FIT for label in classes):
+        return None
+    probabilities = np.empty(outputs.logits.shape)
+    chosen, refused = np.empty(len(labels), np.int64), np.zeros(len(labels), bool)
+    for fitted, measured in ((halves, ~halves), (~halves, halves)):
+        point = fit_operating_point(outputs.part(fitted), labels[fitted], positive_index, method, target)
+        answers = point.apply(outputs.part(measured))
+        probabilities[measured], chosen[measured] = answers.probabilities, answers.labels
+        if answers.refused is not None:
+            refused[measured] = answers.refused
+    return Answers(probabilities, chosen, None if outputs.outliers is None else refused, positive_index)
+
+
+def _halves(labels: NDArray[np.int64], lesions: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which images (N,) are in the first half: every other lesion of each class, in random order."""
+    rng = np.random.default_rng(0)
+    first = np.zeros(len(labels), bool)
+    _, starts, numbers = np.unique(lesions, return_index=True, return_inverse=True)
+    class_of_lesion = labels[starts]
+    for label in np.unique(class_of_lesion):
+        members = rng.permutation(np.flatnonzero(class_of_lesion == label))
+        first |= np.isin(numbers, members[::2])
+    return first
 
 
 def fit_temperature(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:

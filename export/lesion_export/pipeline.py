@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from lesion_edge.console import say
@@ -13,11 +13,11 @@ from lesion_export import gates
 from lesion_export.convert import convert, set_temperature
 from lesion_export.fp16 import to_half
 from lesion_export.onnx_graph import IMAGE, LOGITS, OUTLIER, PROBABILITIES, has_outlier_score, run_model
-from lesion_export.operating_point import Answers, OperatingPoint, Outputs, fit_operating_point
+from lesion_export.operating_point import Answers, OperatingPoint, Outputs, cross_fit, fit_operating_point
 from lesion_export.outlier_graph import append_score, set_limit
 from lesion_export.quantization.int8 import make_int8
 from lesion_export.run_images import keras_outputs, read_validation_set
-from lesion_export.scores import score_subgroups, score_variant, threshold_table
+from lesion_export.scores import score_cross_fitted, score_subgroups, score_variant, threshold_table
 from lesion_train.outlier_score import OutlierScore
 
 if TYPE_CHECKING:
@@ -113,6 +113,7 @@ def build(run: Run, options: ExportOptions) -> ExportedVariants:
             "metrics": {
                 **gates.logit_agreement(keras_logits, variant.outputs.logits),
                 **score_variant(variant.answers, validation),
+                "cross_fitted": measure_cross_fitted(variant, validation, options),
                 "subgroups": score_subgroups(variant.answers, reference.answers, validation),
                 **_share_refused(variant.answers),
             },
@@ -136,12 +137,34 @@ def measure(
     return MeasuredVariant(name, model, outputs, point, point.apply(outputs))
 
 
+def measure_cross_fitted(
+    variant: MeasuredVariant, validation: ValidationSet, options: ExportOptions
+) -> dict[str, Any] | None:
+    """Metrics at operating points fitted on the other half of the lesions; None where there are too few."""
+    answers = cross_fit(
+        variant.outputs,
+        validation.labels,
+        validation.lesions,
+        validation.positive_index,
+        options.threshold_method,
+        options.target_sensitivity,
+    )
+    return None if answers is None else score_cross_fitted(answers, validation)
+
+
 def compare(
     reference: MeasuredVariant, variant: MeasuredVariant, validation: ValidationSet, options: ExportOptions
 ) -> list[Gate]:
     """Gates of a smaller variant against the float one."""
+    # The limit of the outlier score stays the variant's own: int8 adds its noise to the distance.
+    shared_point = replace(reference.point, outlier_limit=variant.point.outlier_limit)
     return gates.variant_gates(
-        variant.name, reference.answers, variant.answers, validation.is_positive, options.max_drop
+        variant.name,
+        reference.answers,
+        variant.answers,
+        shared_point.apply(variant.outputs),
+        validation.is_positive,
+        options.max_drop,
     )
 
 

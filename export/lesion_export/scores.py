@@ -41,8 +41,8 @@ def score_variant(answers: Answers, validation: ValidationSet) -> dict[str, Any]
 
     Returns:
         `images`, those of `RATES` with their `intervals`, `classes`: per class name its images, recall and
-        precision with their intervals, and `answered`: what `lesion_edge.metrics.evaluate` gives of the images that
-        are not refused, so that both can be told where they differ.
+        precision with their intervals, and `answered`: what `lesion_edge.metrics.evaluate` gives of the images
+        that are not refused, so that both can be told where they differ.
     """
     names, labels, is_positive = validation.class_names, validation.labels, validation.is_positive
     answered, score, lesions = answers.answered, answers.positive_score, validation.lesions
@@ -78,6 +78,19 @@ def score_variant(answers: Answers, validation: ValidationSet) -> dict[str, Any]
         "intervals": {name: interval for name, (_, interval) in figures.items()},
         "classes": classes,
         "answered": of_answered.as_dict(),
+    }
+
+
+def score_cross_fitted(answers: Answers, validation: ValidationSet) -> dict[str, Any]:
+    """Metrics of `lesion_export.operating_point.cross_fit`, as `score_variant` gives them, without ROC AUC.
+
+    ROC AUC needs no operating point, and takes none from two.
+    """
+    metrics = score_variant(answers, validation)
+    names = [name for name in RATES if name != "roc_auc"]
+    return {
+        **{name: metrics[name] for name in names},
+        "intervals": {name: metrics["intervals"][name] for name in names},
     }
 
 

@@ -11,6 +11,7 @@ from lesion_edge.intervals import SMALLEST_CLASS, bootstrap_interval
 from lesion_export.operating_point import (
     METHODS,
     Outputs,
+    cross_fit,
     fit_operating_point,
     fit_temperature,
     softmax,
@@ -125,6 +126,62 @@ def test_scores_per_class(drawn: tuple[NDArray[np.float32], NDArray[np.int64]]) 
     assert metrics["classes"]["malignant"]["precision"] == pytest.approx(metrics["answered"]["precision"])
     assert sum(entry["images"] for entry in metrics["classes"].values()) == len(labels)
     assert all(low < metrics[name] < high for name, (low, high) in metrics["intervals"].items() if name != "ece")
+
+
+def test_cross_fitted_answers_know_nothing_of_the_half_they_are_measured_on() -> None:
+    """Scores are noise: a threshold has its sensitivity on the images it was fitted on, and not on others."""
+    rng = np.random.default_rng(0)
+    labels, lesions = np.repeat([0, 1], 60), np.arange(120) // 2
+    own, other = [], []
+    for _ in range(20):
+        outputs = Outputs(rng.normal(0, 1, (120, 2)).astype(np.float32))
+        fitted = fit_operating_point(outputs, labels, 1, target=0.8).apply(outputs)
+        own.append(fitted.predicted_positive[60:].mean())
+        answers = cross_fit(outputs, labels, lesions, 1, target=0.8)
+        assert answers is not None
+        other.append(answers.predicted_positive[60:].mean())
+    assert min(own) >= 0.8
+    assert min(other) < 0.75
+    assert np.mean(other) == pytest.approx(0.8, abs=0.05)
+
+
+def test_images_of_a_lesion_are_measured_by_one_fit_that_saw_none_of_them(
+    drawn: tuple[NDArray[np.float32], NDArray[np.int64]],
+) -> None:
+    logits, labels = drawn
+    of_class = [np.flatnonzero(labels == label)[:160] for label in (0, 1)]
+    logits, labels, lesions = logits[np.concatenate(of_class)], np.repeat([0, 1], 160), np.arange(320) // 4
+    answers = cross_fit(Outputs(logits), labels, lesions, 1)
+    assert answers is not None
+    log_odds = np.log(answers.probabilities[:, 1] / answers.probabilities[:, 0])
+    temperatures = (logits[:, 1] - logits[:, 0]) / log_odds
+    by_lesion = temperatures.reshape(-1, 4)
+    np.testing.assert_allclose(by_lesion, by_lesion[:, :1].repeat(4, axis=1), rtol=1e-3)
+    _, counts = np.unique(by_lesion[:, 0].round(3), return_counts=True)
+    assert counts.tolist() == [40, 40]
+
+
+def test_refused_images_are_refused_by_the_limit_of_the_other_half() -> None:
+    labels = np.repeat([0, 1], 100)
+    outliers = np.ones(200, np.float32)
+    outliers[0] = 9
+    answers = cross_fit(Outputs(np.zeros((200, 2), np.float32), outliers), labels, np.arange(200), 1)
+    assert answers is not None
+    assert answers.refused is not None
+    assert answers.refused.nonzero()[0].tolist() == [0]
+
+
+@pytest.mark.parametrize(
+    ("lesions", "enough"),
+    [
+        pytest.param([0, 0, 0, 0, 4, 5, 6, 7], False, id="four images of one lesion"),
+        pytest.param([0, 1, 2, 3, 4, 5, 6, 6], False, id="three lesions of the second class"),
+        pytest.param([0, 1, 2, 3, 4, 5, 6, 7], True, id="four lesions of each class"),
+    ],
+)
+def test_too_few_lesions_are_not_halved(lesions: list[int], enough: bool) -> None:
+    outputs = Outputs(np.random.default_rng(0).normal(0, 1, (8, 2)).astype(np.float32))
+    assert (cross_fit(outputs, np.repeat([0, 1], 4), np.array(lesions), 1) is not None) is enough
 
 
 def test_more_classes_have_no_threshold() -> None:

@@ -15,7 +15,7 @@ from lesion_export.bundle import make_variant
 from lesion_export.model_card import model_card
 from lesion_export.operating_point import Answers, OperatingPoint, Outputs
 from lesion_export.run_images import ValidationSet, lesion_numbers
-from lesion_export.scores import score_subgroups, score_variant
+from lesion_export.scores import score_cross_fitted, score_subgroups, score_variant
 from lesion_train.run import Sample
 
 # diagnosis, source, lesion, is malignant, probability in float, in int8; the threshold is 0.5.
@@ -167,6 +167,7 @@ def card(samples: list[Sample], notes: str = "", config: dict[str, Any] | None =
     variants, validation = {}, validation_set(samples)
     for name, of_variant in (("int8", INT8), ("fp32", FLOAT)):
         figures = score_variant(of_variant, validation)
+        figures["cross_fitted"] = score_cross_fitted(of_variant, validation)
         figures["subgroups"] = score_subgroups(of_variant, FLOAT, validation)
         variants[name] = make_variant(
             name, b"", temperature=1.0, threshold=0.5, threshold_method="", metrics=figures
