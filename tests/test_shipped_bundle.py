@@ -54,12 +54,13 @@ def test_every_gate_is_recorded_and_within_the_limit_of_today() -> None:
     is_positive = np.array([False, True])
     answers = OperatingPoint(1.0, 0.5, 1).apply(Outputs(np.eye(2, dtype=np.float32)))
     asked = [
-        *gates.float_gates({"max_logit_difference": 0.0, "flips": 0.0}),
         *gates.variant_gates("int8", answers, answers, answers, is_positive),
         gates.speed_gate("int8", 0.0),
     ]
     limits = {(gate.variant, gate.name): gate.limit for gate in recorded}
     assert {(gate.variant, gate.name): gate.limit for gate in asked}.items() <= limits.items()
+    assert limits["fp32", "logit difference to Keras"] == gates.MAX_LOGIT_DIFFERENCE
+    assert limits["fp32", "label flips to Keras"] == 0
 
 
 def test_card_names_use_licences_and_people() -> None:

@@ -10,14 +10,17 @@ import numpy as np
 
 from lesion_edge import metrics
 from lesion_edge.session import open_session
+from lesion_export.operating_point import softmax
 
 if TYPE_CHECKING:
     import onnx
     from numpy.typing import NDArray
 
-    from lesion_export.operating_point import Answers
+    from lesion_export.operating_point import Answers, Outputs
+    from lesion_export.run_images import KerasOutputs
 
 MAX_LOGIT_DIFFERENCE = 1e-3
+MAX_PROBABILITY_DIFFERENCE = 5e-4
 MAX_FLIPS = 0.01
 MAX_AUC_DROP = 0.002
 MAX_RATE_DROP = 0.01
@@ -55,11 +58,16 @@ def logit_agreement(reference: NDArray[np.float32], logits: NDArray[np.float32])
     }
 
 
-def float_gates(figures: dict[str, float]) -> list[Gate]:
-    """Gates of the float model against Keras; `figures` of `logit_agreement`."""
+def float_gates(expected: KerasOutputs, outputs: Outputs) -> list[Gate]:
+    """Gates of the float model against the saved Keras model, from pixels to probabilities."""
+    agreement = logit_agreement(expected.logits, outputs.logits)
+    probabilities = softmax(outputs.logits)
+    difference = float(np.abs(probabilities - expected.probabilities).max())
+    flips = float((probabilities.argmax(axis=1) != expected.probabilities.argmax(axis=1)).mean())
     return [
-        Gate("fp32", "logit difference to Keras", figures["max_logit_difference"], MAX_LOGIT_DIFFERENCE),
-        Gate("fp32", "label flips to Keras", figures["flips"], 0.0),
+        Gate("fp32", "logit difference to Keras", agreement["max_logit_difference"], MAX_LOGIT_DIFFERENCE),
+        Gate("fp32", "probability difference to Keras", difference, MAX_PROBABILITY_DIFFERENCE),
+        Gate("fp32", "label flips to Keras", flips, 0.0),
     ]
 
 

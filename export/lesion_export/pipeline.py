@@ -80,12 +80,12 @@ def build(run: Run, options: ExportOptions) -> ExportedVariants:
     score = OutlierScore.load(run.folder)
     if score is not None:
         append_score(model, score)
-    keras_logits, *pooled = keras_outputs(keras_model, validation.pixels, [score.layer] if score else [])
+    expected = keras_outputs(keras_model, validation.pixels, score.layer if score else None)
 
     reference = measure("fp32", model, validation, options)
-    measured = gates.float_gates(gates.logit_agreement(keras_logits, reference.outputs.logits))
-    if score is not None and reference.outputs.outliers is not None:
-        measured.append(gates.score_gate(score.score(pooled[0]), reference.outputs.outliers))
+    measured = gates.float_gates(expected, reference.outputs)
+    if score is not None and expected.pooled is not None and reference.outputs.outliers is not None:
+        measured.append(gates.score_gate(score.score(expected.pooled), reference.outputs.outliers))
         measured += gates.refusal_gates("fp32", reference.answers, reference.answers)
     variants, calibration = [], None
     if options.quantize:
@@ -111,7 +111,7 @@ def build(run: Run, options: ExportOptions) -> ExportedVariants:
         entries[variant.name] = {
             **manifest_entry(variant, contents[variant.name], run, validation, options),
             "metrics": {
-                **gates.logit_agreement(keras_logits, variant.outputs.logits),
+                **gates.logit_agreement(expected.logits, variant.outputs.logits),
                 **score_variant(variant.answers, validation),
                 "cross_fitted": measure_cross_fitted(variant, validation, options),
                 "subgroups": score_subgroups(variant.answers, reference.answers, validation),

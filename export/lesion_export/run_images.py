@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +40,18 @@ class ValidationSet:
     def is_positive(self) -> NDArray[np.bool_]:
         """(N,), whether an image is of the class to detect."""
         return np.asarray(self.labels == self.positive_index)
+
+
+@dataclass(frozen=True)
+class KerasOutputs:
+    """Outputs of the Keras model for N images."""
+
+    probabilities: NDArray[np.float32]
+    """(N, K)."""
+    logits: NDArray[np.float32]
+    """(N, K)."""
+    pooled: NDArray[np.float32] | None = None
+    """(N, C), mean over the feature map of a layer that was asked for."""
 
 
 def read_validation_set(run: Run) -> ValidationSet:
@@ -86,28 +97,25 @@ def read_pixels(run: Run, samples: list[Sample]) -> NDArray[np.uint8]:
     return pixels
 
 
-def keras_outputs(model: Any, pixels: NDArray[np.uint8], layers: Sequence[str] = ()) -> list[NDArray[np.float32]]:
-    """Logits (N, K) of the Keras model, the reference for everything else.
+def keras_outputs(model: Any, pixels: NDArray[np.uint8], layer: str | None = None) -> KerasOutputs:
+    """Outputs of the Keras model as it was saved, its own normalisation included: the reference for all else.
 
     Args:
-        layers: names of layers of the base, each for the mean (N, C) over its feature map behind the logits.
+        layer: name of a layer of the base, for the mean over its feature map.
     """
     import keras
-    from keras.applications import resnet50
 
-    base = model.get_layer("resnet50")
-    inner = keras.Model(base.input, [base.output, *(base.get_layer(name).output for name in layers)])
-    image = keras.Input(base.input.shape[1:])
-    x, *maps = keras.tree.flatten(inner(resnet50.preprocess_input(image), training=False))
-    for name in ("flatten", "hidden", "logits"):
-        x = model.get_layer(name)(x)
-    outputs = keras.Model(
-        image, [x, *(keras.layers.GlobalAveragePooling2D()(feature_map) for feature_map in maps)]
-    )
+    outputs = [model.output, model.get_layer("logits").output]
+    if layer is not None:
+        base = model.get_layer("resnet50")
+        normalised = model.operations[model.operations.index(base) - 1].output
+        feature_map = keras.Model(base.input, base.get_layer(layer).output)(normalised, training=False)
+        outputs.append(keras.layers.GlobalAveragePooling2D()(feature_map))
+    extended = keras.Model(model.input, outputs)
+    batches = []
     with progress_bar("Keras", len(pixels)) as advance:
-        results = []
         for start in range(0, len(pixels), BATCH):
             batch = pixels[start : start + BATCH].astype(np.float32)
-            results.append(keras.tree.flatten(outputs.predict_on_batch(batch)))
+            batches.append(extended.predict_on_batch(batch))
             advance(len(batch))
-    return [np.concatenate(parts) for parts in zip(*results, strict=True)]
+    return KerasOutputs(*(np.concatenate(values) for values in zip(*batches, strict=True)))

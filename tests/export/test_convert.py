@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,10 @@ from numpy.typing import NDArray
 
 from lesion_edge.errors import LesionEdgeError
 from lesion_export.convert import _put_weights, convert
+from lesion_export.gates import float_gates
 from lesion_export.onnx_graph import constants, run_logits
+from lesion_export.operating_point import Outputs
+from lesion_export.run_images import keras_outputs
 from lesion_train.model import build_model
 
 keras = pytest.importorskip("keras")
@@ -87,3 +91,30 @@ def test_other_architecture_is_refused() -> None:
     other = keras.Sequential([keras.Input((8,)), keras.layers.Dense(2, name="logits")])
     with pytest.raises(LesionEdgeError, match="its layers are logits"):
         convert(other, 1)
+
+
+def test_model_with_another_normalisation_fails_the_gates(keras_model: Any, tmp_path: Path) -> None:
+    """All its layers are those of `lesion-train`; only the saved model says what it does with the pixels."""
+    image = keras.Input((SIZE, SIZE, 3), name="image")
+    x = image / 255
+    for name in ("resnet50", "flatten", "hidden", "logits", "probabilities"):
+        x = keras_model.get_layer(name)(x)
+    keras.Model(image, x).save(tmp_path / "other.keras")
+    other = keras.models.load_model(tmp_path / "other.keras", compile=False)
+    pixels = np.random.default_rng(1).integers(0, 256, (4, SIZE, SIZE, 3), np.uint8)
+    for saved, passed in ((keras_model, True), (other, False)):
+        outputs = Outputs(run_logits(convert(saved, 1), pixels, "fp32"))
+        gates = {gate.name: gate.passed for gate in float_gates(keras_outputs(saved, pixels), outputs)}
+        assert gates["logit difference to Keras"] is gates["probability difference to Keras"] is passed
+
+
+def test_score_of_the_outlier_layer_is_that_of_the_saved_normalisation(keras_model: Any) -> None:
+    pixels = np.random.default_rng(2).integers(0, 256, (3, SIZE, SIZE, 3), np.uint8)
+    base = keras_model.get_layer("resnet50")
+    features = keras.Model(base.input, base.get_layer("conv4_block6_out").output)
+    normalised = keras.applications.resnet50.preprocess_input(pixels.astype(np.float32))
+    pooled = keras_outputs(keras_model, pixels, "conv4_block6_out").pooled
+    assert pooled is not None
+    np.testing.assert_allclose(
+        pooled, features.predict(normalised, verbose=0).mean(axis=(1, 2)), rtol=1e-4, atol=1e-5
+    )

@@ -18,7 +18,8 @@ from lesion_export.gates import (
     table,
     variant_gates,
 )
-from lesion_export.operating_point import Answers, OperatingPoint, Outputs
+from lesion_export.operating_point import Answers, OperatingPoint, Outputs, softmax
+from lesion_export.run_images import KerasOutputs
 
 REFERENCE = np.array([[2, 0], [1, 0], [0, 1], [0, 3]], np.float32)
 ACTUAL = np.array([0, 1, 0, 1], bool)
@@ -39,17 +40,27 @@ def failed(gates: list[Gate]) -> list[str]:
     return [gate.name for gate in gates if not gate.passed]
 
 
+def of_keras(logits: NDArray[np.float32]) -> KerasOutputs:
+    return KerasOutputs(softmax(logits).astype(np.float32), logits)
+
+
 def test_model_agrees_with_itself() -> None:
-    figures = logit_agreement(REFERENCE, REFERENCE.copy())
-    assert figures == {"max_logit_difference": 0, "flips": 0}
-    assert all_passed(float_gates(figures) + compared(answers(REFERENCE), answers(REFERENCE)))
+    assert logit_agreement(REFERENCE, REFERENCE.copy()) == {"max_logit_difference": 0, "flips": 0}
+    measured = float_gates(of_keras(REFERENCE), Outputs(REFERENCE))
+    assert all_passed(measured + compared(answers(REFERENCE), answers(REFERENCE)))
 
 
 def test_disagreement_of_logits_is_counted() -> None:
     other = np.array([[2, 0], [1, 0], [1.25, 1], [0, 3]], np.float32)
-    figures = logit_agreement(REFERENCE, other)
-    assert figures == {"max_logit_difference": 1.25, "flips": 0.25}
-    assert not any(gate.passed for gate in float_gates(figures))
+    assert logit_agreement(REFERENCE, other) == {"max_logit_difference": 1.25, "flips": 0.25}
+    measured = float_gates(of_keras(REFERENCE), Outputs(other))
+    assert [gate.value for gate in measured] == [1.25, pytest.approx(0.293, abs=1e-3), 0.25]
+    assert not any(gate.passed for gate in measured)
+
+
+def test_probabilities_of_the_saved_model_count_whatever_its_logits_are() -> None:
+    saved = KerasOutputs(softmax(REFERENCE / 2).astype(np.float32), REFERENCE)
+    assert failed(float_gates(saved, Outputs(REFERENCE))) == ["probability difference to Keras"]
 
 
 def test_each_variant_decides_at_its_own_threshold() -> None:
