@@ -5,10 +5,21 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING
 
-from lesion_export.onnx_graph import OUTLIER, OUTLIER_POOL, PROBABILITIES, SCALED_LOGITS, is_of_outlier_score
+import numpy as np
+
+from lesion_export.onnx_graph import (
+    OUTLIER,
+    OUTLIER_POOL,
+    PROBABILITIES,
+    SCALED_LOGITS,
+    constants,
+    is_of_outlier_score,
+    iterate_tensors,
+)
 
 if TYPE_CHECKING:
     import onnx
+    from numpy.typing import NDArray
 
 
 def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -51,6 +62,31 @@ def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
     half.graph.output.extend(outputs)
     ONNXModel(half).topological_sort()
     return half
+
+
+def largest_value(model: onnx.ModelProto, pixels: NDArray[np.uint8]) -> float:
+    """Largest absolute value of all weights and activations that `to_half` computes in float16.
+
+    A CPU computes float16 in float32, so that an overflow on a GPU does not show in the answers here.
+
+    Args:
+        model: float, of `lesion_export.convert`.
+        pixels: uint8 (N, S, S, 3) RGB.
+    """
+    from onnx import TensorProto, shape_inference
+
+    nodes = [node for node in model.graph.node if not _stays_single(node)]
+    inferred = shape_inference.infer_shapes(model).graph
+    types = {value.name: value.type.tensor_type.elem_type for value in (*inferred.value_info, *inferred.output)}
+    names = [name for node in nodes for name in node.output if types[name] == TensorProto.FLOAT]
+    inputs = {name for node in nodes for name in node.input}
+    weights = [
+        value for name, value in constants(model.graph).items() if name in inputs and value.dtype == np.float32
+    ]
+    largest = [float(np.abs(value).max()) for value in weights]
+    for activations in iterate_tensors(model, pixels, names, "float16 range"):
+        largest += [float(np.abs(value).max()) for value in activations]
+    return float(np.max(largest))
 
 
 def _stays_single(node: onnx.NodeProto) -> bool:

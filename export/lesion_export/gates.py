@@ -32,6 +32,9 @@ MAX_REFUSED = 0.02
 """Share of the validation lesions that come out as `out_of_distribution`."""
 MAX_REFUSED_OTHERWISE = 0.01
 """Share of the validation lesions that are refused in one of two variants alone; two are always allowed."""
+FLOAT16_LARGEST = 65504.0
+MAX_FLOAT16_SHARE = 0.25
+"""Largest value to float16's: other images may have activations four times as large."""
 TIMED_RUNS = 15
 
 
@@ -148,6 +151,11 @@ def time_ratio(model: onnx.ModelProto, reference: onnx.ModelProto, pixels: NDArr
                 taken.append(time.perf_counter() - start)
     own, other = (float(np.median(taken)) for taken in seconds)
     return own / other
+
+
+def range_gate(largest: float) -> Gate:
+    """Gate of fp16: the largest value that it computes stays well within float16."""
+    return Gate("fp16", "largest value to float16's", largest / FLOAT16_LARGEST, MAX_FLOAT16_SHARE)
 
 
 def speed_gate(name: str, ratio: float) -> Gate:

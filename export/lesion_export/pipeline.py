@@ -11,7 +11,7 @@ from lesion_edge.selftest import TOLERANCES, expected_answers
 from lesion_edge.session import open_session
 from lesion_export import gates
 from lesion_export.convert import convert, set_temperature
-from lesion_export.fp16 import to_half
+from lesion_export.fp16 import largest_value, to_half
 from lesion_export.onnx_graph import IMAGE, LOGITS, OUTLIER, PROBABILITIES, has_outlier_score, run_model
 from lesion_export.operating_point import Answers, OperatingPoint, Outputs, cross_fit, fit_operating_point
 from lesion_export.outlier_graph import append_score, set_limit
@@ -105,6 +105,8 @@ def build(run: Run, options: ExportOptions) -> ExportedVariants:
         if variant.name == "int8":
             ratio = gates.time_ratio(variant.model, reference.model, validation.pixels)
             measured.append(gates.speed_gate("int8", ratio))
+        if variant.name == "fp16":
+            measured.append(gates.range_gate(largest_value(reference.model, validation.pixels)))
     contents, entries = {}, {}
     for variant in [*variants, reference]:
         contents[variant.name] = finished_content(variant)
