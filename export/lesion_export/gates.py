@@ -170,9 +170,9 @@ def all_passed(gates: list[Gate]) -> bool:
 
 def table(gates: list[Gate]) -> str:
     """Table of all gates with figure, limit and outcome."""
-    lines = [f"{'variant':<9}{'gate':<30}{'figure':>11}{'limit':>9}"]
+    lines = [f"{'variant':<9}{'gate':<32}{'figure':>11}{'limit':>9}"]
     lines += [
-        f"{g.variant:<9}{g.name:<30}{g.value:>11.2g}{g.limit:>9.2g}  {'ok' if g.passed else 'FAILED'}"
+        f"{g.variant:<9}{g.name:<32}{g.value:>11.2g}{g.limit:>9.2g}  {'ok' if g.passed else 'FAILED'}"
         for g in gates
     ]
     return "\n".join(lines)

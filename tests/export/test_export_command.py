@@ -170,7 +170,7 @@ def test_passed_gates_are_recorded(exported_bundle: ExportedBundle) -> None:
     recorded = [gates.Gate(**gate) for gate in load_manifest(exported_bundle.folder).provenance["gates"]]
     assert {gate.variant for gate in recorded} == {"fp32", "fp16", "int8"}
     assert gates.all_passed(recorded)
-    printed = {tuple(line[:39].split(maxsplit=1)) for line in exported_bundle.command.stderr.splitlines()}
+    printed = {tuple(line[:41].split(maxsplit=1)) for line in exported_bundle.command.stderr.splitlines()}
     assert {(gate.variant, gate.name) for gate in recorded} <= {tuple(map(str.strip, row)) for row in printed}
 
 
