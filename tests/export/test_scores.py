@@ -177,7 +177,7 @@ def card(samples: list[Sample], notes: str = "", config: dict[str, Any] | None =
         "id": "run",
         "created": "today",
         "settings": {"recipe": "paper"},
-        "versions": {},
+        "versions": {"keras": "3.15.1", "numpy": "2.4.6"},
         "data": {"license": None, "digest": ""},
         "split": {"train": [], "validation": []},
     }
@@ -246,6 +246,10 @@ def test_card_shows_the_hyperparameters_of_the_recipe(config: dict[str, Any] | N
     lines = card(SAMPLES, config=config).splitlines()
     assert [line for line in lines if line.startswith(("| `epochs", "| `augmentation"))] == rows
     assert any(line.startswith("| hyperparameter |") for line in lines) is bool(rows)
+
+
+def test_tools_of_the_training_are_listed() -> None:
+    assert "trained today with keras 3.15.1, numpy 2.4.6.\n" in card(SAMPLES)
 
 
 def test_figures_of_the_card_have_three_decimals_each() -> None:
