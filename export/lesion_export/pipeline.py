@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from lesion_edge import monitor
 from lesion_edge.console import say
-from lesion_edge.monitor import measure, reference_distributions
 from lesion_edge.selftest import TOLERANCES, expected_answers
 from lesion_edge.session import open_session
 from lesion_export import gates
@@ -107,6 +107,7 @@ def build(run: Run, options: ExportOptions) -> ExportedVariants:
             measured.append(gates.speed_gate("int8", ratio))
         if variant.name == "fp16":
             measured.append(gates.range_gate(largest_value(reference.model, validation.pixels)))
+    looks = [monitor.measure(image) for image in validation.pixels]
     contents, entries = {}, {}
     for variant in [*variants, reference]:
         contents[variant.name] = finished_content(variant)
@@ -119,6 +120,7 @@ def build(run: Run, options: ExportOptions) -> ExportedVariants:
                 "subgroups": score_subgroups(variant.answers, reference.answers, validation),
                 **_share_refused(variant.answers),
             },
+            "reference": reference_distributions(variant, looks),
         }
     return ExportedVariants(contents, entries, measured, calibration)
 
@@ -168,6 +170,15 @@ def compare(
         validation.is_positive,
         options.max_drop,
     )
+
+
+def reference_distributions(variant: MeasuredVariant, looks: list[dict[str, float]]) -> dict[str, Any]:
+    """Distributions on the validation images, for `lesion-infer --monitor`; `looks` of `lesion_edge.monitor`."""
+    values: dict[str, Any] = {"probability": variant.answers.positive_score}
+    if variant.outputs.outliers is not None and variant.point.outlier_limit is not None:
+        values["outlier"] = variant.outputs.outliers / variant.point.outlier_limit
+    values |= {name: [look[name] for look in looks] for name in looks[0]}
+    return monitor.reference_distributions(values)
 
 
 def finished_content(variant: MeasuredVariant) -> bytes:
