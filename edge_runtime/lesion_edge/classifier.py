@@ -134,19 +134,7 @@ class Classifier:
         self.fallback: str | None = None
         """Reason why `auto` did not take the device that ONNX Runtime lists, or None."""
         self._is_proven = False
-        self.device = choose_device(device)
-        if device == "auto" and self.device != "cpu" and self._best_variant(variant) == "int8":
-            alone = "int8 is for the CPU" if variant else "the bundle has only int8, which is for the CPU"
-            self.device, self.fallback = "cpu", alone
-        try:
-            self._open(Path(bundle), variant)
-            if device == "auto":
-                self.check_device()
-        except LesionEdgeError as error:
-            if device != "auto" or self.device == "cpu":
-                raise
-            self.device, self.fallback = "cpu", str(error)
-            self._open(Path(bundle), variant)
+        self._open_on(device, Path(bundle), variant)
         if trust is not None:
             # A signature is over the whole bundle, and so is its proof.
             for name in self.manifest.variants.keys() - {self.variant}:
@@ -161,6 +149,22 @@ class Classifier:
             self.threshold = self.site.threshold
         if threshold is not None:
             self.threshold = threshold
+
+    def _open_on(self, device: str, bundle: Path, variant: str | None) -> None:
+        """Open the bundle on a device; `auto` takes the CPU where another fails, and keeps the reason."""
+        self.device = choose_device(device)
+        if device == "auto" and self.device != "cpu" and self._best_variant(variant) == "int8":
+            alone = "int8 is for the CPU" if variant else "the bundle has only int8, which is for the CPU"
+            self.device, self.fallback = "cpu", alone
+        try:
+            self._open(bundle, variant)
+            if device == "auto":
+                self.check_device()
+        except LesionEdgeError as error:
+            if device != "auto" or self.device == "cpu":
+                raise
+            self.device, self.fallback = "cpu", str(error)
+            self._open(bundle, variant)
 
     def _best_variant(self, variant: str | None) -> str:
         return variant or _preferred_variant(self.manifest, self.device)

@@ -63,7 +63,15 @@ def build_parser() -> argparse.ArgumentParser:
         nargs="*",
         help="folders (searched recursively), image files, or - for a list on standard input",
     )
-    add = parser.add_argument
+    _add_model_options(parser.add_argument_group("model and device"))
+    _add_output_options(parser.add_argument_group("output"))
+    _add_record_options(parser.add_argument_group("records of use"))
+    _add_other_actions(parser.add_argument_group("in place of a run"))
+    return parser
+
+
+def _add_model_options(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
     add("--model", type=Path, metavar="BUNDLE", help="bundle folder [default: the one that ships]")
     add(
         "--trust",
@@ -71,8 +79,12 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="KEY.pub",
         help="public key that must have signed the bundle [default: $LESION_EDGE_TRUST, else none]",
     )
-    add("--output", type=Path, metavar="FILE", help="file for the predictions [default: standard output]")
-    add("--format", choices=("csv", "jsonl"), default="csv", help="CSV or JSON Lines [default: csv]")
+    add(
+        "--site",
+        type=Path,
+        metavar="FILE",
+        help="side file of --fit-site: probabilities, threshold and refusals as they fit this clinic",
+    )
     add(
         "--device",
         choices=DEVICES,
@@ -97,12 +109,40 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="T",
         help="decision threshold on the probability of the positive class [default: the bundle's]",
     )
+
+
+def _add_output_options(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--output", type=Path, metavar="FILE", help="file for the predictions [default: standard output]")
+    add("--format", choices=("csv", "jsonl"), default="csv", help="CSV or JSON Lines [default: csv]")
+    add("--heatmaps", type=Path, metavar="DIR", help="folder for heat maps (Grad-CAM) over the images")
+    add("--report", type=Path, metavar="FILE.html", help="HTML page with all images and their heat maps")
     add(
-        "--site",
+        "--evaluate",
+        action="store_true",
+        help="metrics against the class-named parent folders, with confidence intervals",
+    )
+    add("--resume", action="store_true", help="complete an --output that was interrupted")
+    add(
+        "--watch", action="store_true", help="classify new images as they arrive, until Ctrl-C; completes --output"
+    )
+
+
+def _add_record_options(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--audit", type=Path, metavar="FILE", help="log with one line per image, chained by digests; appended to")
+    add("--audit-paths", action="store_true", help="name the images in the --audit by their paths, too")
+    add(
+        "--monitor",
         type=Path,
         metavar="FILE",
-        help="side file of --fit-site: probabilities, threshold and refusals as they fit this clinic",
+        help="state of a comparison of the last 200 images with the release",
     )
+    add("--stop-on-drift", action="store_true", help="end once --monitor finds a difference [default: go on]")
+
+
+def _add_other_actions(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
     add(
         "--fit-site",
         type=Path,
@@ -116,31 +156,11 @@ def build_parser() -> argparse.ArgumentParser:
         help="sensitivity that the threshold of --fit-site is chosen for [default: 0.9]",
     )
     add(
-        "--evaluate",
-        action="store_true",
-        help="metrics against the class-named parent folders, with confidence intervals",
-    )
-    add("--heatmaps", type=Path, metavar="DIR", help="folder for heat maps (Grad-CAM) over the images")
-    add("--report", type=Path, metavar="FILE.html", help="HTML page with all images and their heat maps")
-    add("--resume", action="store_true", help="complete an --output that was interrupted")
-    add(
-        "--watch", action="store_true", help="classify new images as they arrive, until Ctrl-C; completes --output"
-    )
-    add("--audit", type=Path, metavar="FILE", help="log with one line per image, chained by digests; appended to")
-    add("--audit-paths", action="store_true", help="name the images in the --audit by their paths, too")
-    add(
         "--verify-audit",
         type=Path,
         metavar="FILE",
         help="name the first line of a log that was changed or removed",
     )
-    add(
-        "--monitor",
-        type=Path,
-        metavar="FILE",
-        help="state of a comparison of the last 200 images with the release",
-    )
-    add("--stop-on-drift", action="store_true", help="end once --monitor finds a difference [default: go on]")
     add("--self-test", action="store_true", help="compare this device's logits with those recorded in the bundle")
     add(
         "--doctor",
@@ -155,7 +175,6 @@ def build_parser() -> argparse.ArgumentParser:
         help="print the completion script of a shell, and end",
     )
     add("--version", action="version", version=f"lesion-edge {__version__}")
-    return parser
 
 
 def infer() -> bool:

@@ -88,6 +88,11 @@ def run(options: InferenceOptions) -> bool:
         interrupted = _drain(stack.enter_context(contextlib.closing(predictions)), sinks, advance)
     if passed_over.count:
         say(passed_over.sentence())
+    return _conclude(results, monitor, interrupted)
+
+
+def _conclude(results: _Results, monitor: Monitor | None, interrupted: bool) -> bool:
+    """Print the results; True when every image could be used."""
     results.show(interrupted)
     if interrupted:
         raise KeyboardInterrupt
