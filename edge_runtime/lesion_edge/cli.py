@@ -40,11 +40,11 @@ class _PrintCompletion(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, namespace: object, shell: object, *_: object) -> NoReturn:
         import shtab
 
-        whole = build_parser()  # argparse has taken the paths out of the one that it is using
-        for action in whole._actions:
+        fresh = build_parser()  # argparse has taken the paths out of the one that it is using
+        for action in fresh._actions:
             if action.type is Path or action.dest == "paths":
                 action.complete = shtab.FILE  # type: ignore[attr-defined]
-        print(shtab.complete(whole, shell=str(shell)))
+        print(shtab.complete(fresh, shell=str(shell)))
         parser.exit()
 
 

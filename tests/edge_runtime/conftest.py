@@ -1,4 +1,4 @@
-"""A bundle that is real in everything but size: its graph looks at nothing but the mean colour."""
+"""A bundle that is real in everything but size: its graph looks at nothing but the mean color."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def build_graph(
     }
     nodes = [
         onnx_file.node("Cast", [input_name], ["levels"], to=onnx_file.FLOAT),
-        onnx_file.node("ReduceMean", ["levels", "space"], ["colour"], keepdims=0),
-        onnx_file.node("MatMul", ["colour", "kernel"], ["scores"]),
+        onnx_file.node("ReduceMean", ["levels", "space"], ["color"], keepdims=0),
+        onnx_file.node("MatMul", ["color", "kernel"], ["scores"]),
         onnx_file.node("Slice", ["scores", "start", "end", "one"], ["logits"]),
         onnx_file.node("Softmax", ["scores"], ["probabilities"], axis=1),
         onnx_file.node("Transpose", ["levels"], ["planes"], perm=[0, 3, 1, 2]),
@@ -67,7 +67,7 @@ def build_graph(
     }
     if outlier_rank is not None:
         constants["outlier_kernel"] = OUTLIER_KERNEL.reshape(-1, *[1] * (outlier_rank - 1))
-        nodes.append(onnx_file.node("MatMul", ["colour", "outlier_kernel"], ["outlier"]))
+        nodes.append(onnx_file.node("MatMul", ["color", "outlier_kernel"], ["outlier"]))
         shapes["outlier"] = [batch, 1][:outlier_rank]
     return onnx_file.model(
         nodes,
@@ -123,18 +123,18 @@ def scored_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def bundle3(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Classes red (positive), green and blue: softmax of the mean colour / 50."""
+    """Classes red (positive), green and blue: softmax of the mean color / 50."""
     return write_bundle(tmp_path_factory.mktemp("three") / "bundle", 3)
 
 
 @pytest.fixture
 def paint(tmp_path: Path) -> Callable[..., Path]:
-    """Write an image of one colour below this test's folder."""
+    """Write an image of one color below this test's folder."""
 
-    def write(name: str, colour: tuple[int, int, int], size: tuple[int, int] = (40, 30)) -> Path:
+    def write(name: str, color: tuple[int, int, int], size: tuple[int, int] = (40, 30)) -> Path:
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", size, colour).save(path, format="PNG")
+        Image.new("RGB", size, color).save(path, format="PNG")
         return path
 
     return write

@@ -25,20 +25,20 @@ Paint = Callable[..., Path]
 RED, GREY, BLUE = (250, 30, 30), (120, 120, 120), (20, 20, 240)
 
 
-def malignant(colour: tuple[int, int, int]) -> float:
+def malignant(color: tuple[int, int, int]) -> float:
     """The tiny graph's answer, by hand."""
-    red, green, blue = colour
+    red, green, blue = color
     return 1 / (1 + math.exp(-(2 * red - green - blue) / 100))
 
 
-@pytest.mark.parametrize("colour", [RED, GREY, BLUE, (0, 0, 0), (255, 255, 255)])
-def test_answer_is_the_graph_s(bundle: Path, paint: Paint, colour: tuple[int, int, int]) -> None:
-    path = paint("a.png", colour)
+@pytest.mark.parametrize("color", [RED, GREY, BLUE, (0, 0, 0), (255, 255, 255)])
+def test_answer_is_the_graph_s(bundle: Path, paint: Paint, color: tuple[int, int, int]) -> None:
+    path = paint("a.png", color)
     (prediction,) = Classifier(bundle).predict([path])
     assert prediction.path == str(path)
     assert (prediction.status, prediction.error) == ("ok", None)
     assert prediction.probabilities == pytest.approx(
-        {"benign": 1 - malignant(colour), "malignant": malignant(colour)}, abs=1e-5
+        {"benign": 1 - malignant(color), "malignant": malignant(color)}, abs=1e-5
     )
     assert list(prediction.probabilities) == ["benign", "malignant"]
     assert prediction.label is not None
@@ -46,10 +46,10 @@ def test_answer_is_the_graph_s(bundle: Path, paint: Paint, colour: tuple[int, in
 
 
 def test_three_classes(bundle3: Path) -> None:
-    colours = {"red": (200, 40, 10), "green": (40, 200, 10), "blue": (10, 40, 200)}
-    predictions = Classifier(bundle3).predict([Image.new("RGB", (50, 50), colour) for colour in colours.values()])
-    for (label, colour), prediction in zip(colours.items(), predictions, strict=True):
-        weights = np.exp(np.array(colour) / 50)
+    colors = {"red": (200, 40, 10), "green": (40, 200, 10), "blue": (10, 40, 200)}
+    predictions = Classifier(bundle3).predict([Image.new("RGB", (50, 50), color) for color in colors.values()])
+    for (label, color), prediction in zip(colors.items(), predictions, strict=True):
+        weights = np.exp(np.array(color) / 50)
         assert prediction.label == label
         assert list(prediction.probabilities.values()) == pytest.approx(weights / weights.sum(), abs=1e-5)
 
@@ -292,12 +292,12 @@ def test_output_that_is_no_number_is_an_error(outputs: dict[str, Any], answers: 
 def test_image_over_the_outlier_limit_has_probabilities_and_no_label(
     scored_bundle: Path, paint: Paint, blue: int, status: str, threshold: float | None
 ) -> None:
-    colour = (220, 120, blue)
+    color = (220, 120, blue)
     classifier = Classifier(scored_bundle, threshold=threshold)
-    (prediction,) = classifier.predict([paint("a.png", colour)])
+    (prediction,) = classifier.predict([paint("a.png", color)])
     assert (prediction.status, prediction.error) == (status, None)
     assert prediction.outlier == pytest.approx(blue / 200, abs=1e-5)
-    assert prediction.probabilities["malignant"] == pytest.approx(malignant(colour), abs=1e-5)
+    assert prediction.probabilities["malignant"] == pytest.approx(malignant(color), abs=1e-5)
     assert (prediction.label is None, prediction.confidence is None) == (status == "out_of_distribution",) * 2
 
 

@@ -128,8 +128,8 @@ def test_page_works_in_a_browser(page: Path, tmp_path: Path, width: int) -> None
 
 def test_refused_images_stand_apart(scored_bundle: Path, paint: Callable[..., Path], tmp_path: Path) -> None:
     """None of them among the others, however probable; and a threshold leaves them alone."""
-    colours = {"a.png": (250, 90, 90), "b.png": (90, 90, 90), "far.png": (90, 90, 230), "odd.png": (255, 0, 220)}
-    sources = [paint(name, colour) for name, colour in colours.items()]
+    colors = {"a.png": (250, 90, 90), "b.png": (90, 90, 90), "far.png": (90, 90, 230), "odd.png": (255, 0, 220)}
+    sources = [paint(name, color) for name, color in colors.items()]
     classifier = Classifier(scored_bundle)
     with Report(tmp_path / "report.html", classifier) as report:
         for prediction in classifier.predict(sources, cam=True):
