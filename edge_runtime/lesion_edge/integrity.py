@@ -27,7 +27,10 @@ SECTOR = 512
 RAW_LOST = 8 * SECTOR
 """Bytes of zeros that count as lost where black is stored as zeros, too."""
 
-PIXELS_OF_AN_EDGE = 16
+NEIGHBORS = 3
+"""Bytes before and behind a lost block of which one is no zero; one alone may be a zero by chance."""
+
+EDGE = 16
 """Bytes; a black field that begins this close to the end of a row is taken for one that begins with the next."""
 
 ENOUGH = 12
@@ -118,11 +121,11 @@ def _lost_blocks(content: bytes, first: int, end: int, shortest: int) -> Iterato
     empty = np.concatenate([[False], ~words.reshape(-1, SECTOR // 8).any(axis=1), [False]])
     edges = np.flatnonzero(empty[1:] != empty[:-1]) * SECTOR
     for start, stop in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
-        if stop - start < shortest or not first < start < end or not content[start - 1]:
+        if stop - start < shortest or not first < start < end or not any(content[start - NEIGHBORS : start]):
             continue
         if len(content) - stop < SECTOR and not any(content[stop:]):
             stop = len(content)
-        if stop == len(content) or content[stop]:
+        if stop == len(content) or any(content[stop : stop + NEIGHBORS]):
             yield start, stop
 
 
@@ -154,7 +157,7 @@ def _check_black(content: bytes, start: int, stop: int, rows: dict[tuple[int, in
             continue
         left = (start - first) % row
         length = min(stop - start, row - left)
-        if length < PIXELS_OF_AN_EDGE or left == 0 or start - row < first:
+        if length < EDGE or left == 0 or start - row < first:
             return
         above = content[start - row : start - row + length]
         # What is shorter than a row has to end on both sides; what is longer covers the row below itself.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -181,3 +182,41 @@ def test_every_thread_gets_the_same_pixels() -> None:
     with ThreadPoolExecutor(8) as pool:
         for pixels in pool.map(lambda _: load_pixels(content, SIZE), range(40)):
             np.testing.assert_array_equal(pixels, expected)
+
+
+def cmyk_profile(paper: tuple[int, int, int]) -> bytes:
+    """A press with the given Lab (8 bits) of paper, whose inks darken it: a table of two steps per ink."""
+    corners = np.array(
+        [[(index >> 3 & 1) + (index >> 2 & 1) + (index >> 1 & 1), index & 1] for index in range(16)]
+    )
+    light = paper[0] * np.where(corners[:, 1] == 1, 0, 1 - corners[:, 0] / 3)
+    table = np.stack([light, np.full(16, paper[1]), np.full(16, paper[2])], axis=-1).round().astype(np.uint8)
+    ramp = bytes(range(256))
+    matrix = b"".join(struct.pack(">i", 65536 * (row == column)) for row in range(3) for column in range(3))
+    lut = b"mft1" + bytes(4) + bytes([4, 3, 2, 0]) + matrix + ramp * 4 + table.tobytes() + ramp * 3
+    description = b"desc" + bytes(4) + struct.pack(">I", 6) + b"press\0" + bytes(78)
+    white = b"XYZ " + bytes(4) + struct.pack(">3i", 63190, 65536, 54061)
+    tags = [(b"desc", description), (b"cprt", b"text" + bytes(4) + b"none\0"), (b"wtpt", white), (b"A2B0", lut)]
+    tags += [(b"A2B1", lut)]
+    place, entries, body = 128 + 4 + 12 * len(tags), struct.pack(">I", len(tags)), b""
+    for name, value in tags:
+        entries += name + struct.pack(">II", place + len(body), len(value))
+        body += value + bytes(-len(value) % 4)
+    head = struct.pack(">I4sI4s4s4s", place + len(body), b"lcms", 0x02100000, b"prtr", b"CMYK", b"Lab ")
+    head += struct.pack(">6H", 2000, 1, 1, 0, 0, 0) + b"acsp" + bytes(28) + struct.pack(">3i", 63190, 65536, 54061)
+    return head.ljust(128, b"\0") + entries + body
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
+def test_cmyk_profile_is_applied(kind: str) -> None:
+    ink = np.zeros((64, 96, 4), np.uint8)
+    ink[..., 3] = np.linspace(0, 255, 96).astype(np.uint8)
+    options = {"quality": 98, "subsampling": 0} if kind == "JPEG" else {}
+    content = encode(Image.fromarray(ink, "CMYK"), kind, icc_profile=cmyk_profile((255, 128, 128)), **options)
+    lightness = 1 - ink[..., 3] / 255.0
+    luminance = np.where(lightness > 0.08, ((lightness * 100 + 16) / 116) ** 3, lightness * 100 / 903.3)
+    shown = np.where(luminance <= 0.0031308, 12.92 * luminance, 1.055 * luminance ** (1 / 2.4) - 0.055)
+    expected = np.round(shown * 255).astype(np.uint8)[..., None].repeat(3, -1)
+    assert difference(content, expected) <= 4
+    plain = encode(Image.fromarray(ink, "CMYK"), kind, **options)
+    assert difference(plain, expected) > 8  # Pillow's own way is a straight line

@@ -58,7 +58,8 @@ def group_copies(root: Path, samples: Sequence[Sample], keys: Sequence[Sequence[
     copies = find_copies(root, files)
     if copies:
         count = sum(map(len, copies))
-        say(f"{count} files are {len(copies)} images, byte for byte, each a group: {_name(files, copies)}")
+        images = f"{len(copies)} images" if len(copies) > 1 else "one image"
+        say(f"{count} files are {images}, byte for byte, each a group: {_name(files, copies)}")
     contradictory = [members for members in copies if len({samples[index].label for index in members}) > 1]
     if contradictory:
         say(f"warning: {len(contradictory)} of them have two labels, one is wrong: {_name(files, contradictory)}")
