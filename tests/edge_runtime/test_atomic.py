@@ -62,3 +62,26 @@ def test_missing_folder_is_told_with_the_name_of_the_file(tmp_path: Path) -> Non
     with pytest.raises(FileNotFoundError) as caught:
         atomic.write_bytes(tmp_path / "gone" / "file", b"")
     assert caught.value.filename == str(tmp_path / "gone" / "file")
+
+
+def test_lock_is_held_by_one_until_it_is_closed(tmp_path: Path) -> None:
+    with (tmp_path / "a").open("wb") as first, (tmp_path / "a").open("wb") as second:
+        atomic.lock(first.fileno())
+        with pytest.raises(BlockingIOError):
+            atomic.lock(second.fileno())
+        first.close()
+        atomic.lock(second.fileno())
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has locks on every file system")
+def test_file_system_without_locks_is_written_to_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fcntl
+
+    def refuse(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with (tmp_path / "a").open("wb") as stream:
+        atomic.lock(stream.fileno())
