@@ -47,5 +47,6 @@ def test_training_that_runs_out_of_room_ends_with_one_sentence(tmp_path: Path) -
         check=False,
     )
     assert finished.returncode == 2
-    (line,) = finished.stderr.splitlines()
+    warning, line = finished.stderr.splitlines()
+    assert warning.startswith("warning: 2 validation images")
     assert line.startswith(f"lesion-train: cannot write {tmp_path / 'run'}")
