@@ -46,9 +46,9 @@ def test_shipped_bundle_is_the_exported_one_without_the_other_graphs(tmp_path: P
         "bom.cdx.json",
     }
     shipped = load_manifest(tmp_path / "shipped")
-    assert shipped == replace(
-        exported, variants={"int8": replace(exported.variants["int8"], sha256=shipped.variants["int8"].sha256)}
-    )
+    int8 = replace(exported.variants["int8"], sha256=shipped.variants["int8"].sha256)
+    assert shipped == replace(exported, variants={"int8": int8}, files=shipped.files)  # the bill lists the graphs
+    assert shipped.files["MODEL_CARD.md"] == exported.files["MODEL_CARD.md"]
     graph = read_variant(tmp_path / "shipped", shipped, "int8")
     assert graph == with_metadata(GRAPHS["int8"], CONTRACT_KEY, shipped.contract)
     assert (tmp_path / "shipped" / "MODEL_CARD.md").read_text(encoding="utf-8") == "the card"
