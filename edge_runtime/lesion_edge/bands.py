@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 BAND_PIXELS = 1 << 20
-"""Pixels of a band, about."""
+"""Pixels of a band, about; smaller images are not cut."""
 
 PNG_MODES = {2: "RGB", 4: "LA", 6: "RGBA"}
 """Color types of PNG that are decoded in bands, at 8 bits; others take a quarter of the memory, or are rare."""
@@ -32,7 +32,8 @@ def reduce_bands(image: Image.Image, bands: Iterable[Image.Image], factor: int) 
     top = 0
     for band in bands:
         band.info = image.info
-        reduced.paste(to_rgb(band).reduce(factor), (0, top))
+        converted = to_rgb(band)
+        reduced.paste(converted.reduce(factor) if factor > 1 else converted, (0, top))
         top += -(-band.height // factor)
     return reduced
 
@@ -80,18 +81,28 @@ def _png_bands(content: bytes, image: Image.Image, color: int, rows: int) -> Ite
         yield band
 
 
+def png_info(content: bytes, image: Image.Image) -> dict[Any, Any]:
+    """What a PNG says besides its pixels, also behind them; Pillow would decode it to find out."""
+    behind = next((body for name, body in _chunks(content) if name == b"eXIf"), None)
+    return image.info if behind is None else {**image.info, "exif": b"Exif\0\0" + behind}
+
+
 def _inflate(content: bytes, size: int) -> Iterator[bytes]:
     """Filtered rows out of all IDAT chunks, at most `size` bytes at once."""
-    inflater, place = zlib.decompressobj(), 8
-    while place < len(content):
-        length, name = struct.unpack_from(">I4s", content, place)
-        if name == b"IDAT":
-            chunk = content[place + 8 : place + 8 + length]
-            while chunk:
-                yield from filter(None, [inflater.decompress(chunk, size)])
-                chunk = inflater.unconsumed_tail
-        place += 12 + length
+    inflater = zlib.decompressobj()
+    for name, chunk in _chunks(content):
+        while name == b"IDAT" and chunk:
+            yield from filter(None, [inflater.decompress(chunk, size)])
+            chunk = inflater.unconsumed_tail
     yield from filter(None, [inflater.flush()])
+
+
+def _chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
+    place = 8
+    while place + 8 <= len(content):
+        length, name = struct.unpack_from(">I4s", content, place)
+        yield name, content[place + 8 : place + 8 + length]
+        place += 12 + length
 
 
 def _png(width: int, height: int, color: int, rows: bytes) -> bytes:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import numpy as np
 from PIL import Image, ImageOps, JpegImagePlugin, UnidentifiedImageError
 
-from lesion_edge.bands import cut_bands, png_bands, reduce_bands
+from lesion_edge.bands import BAND_PIXELS, cut_bands, png_bands, png_info, reduce_bands
 from lesion_edge.color import to_rgb
 from lesion_edge.errors import ImageError
 from lesion_edge.integrity import check_content, check_decoded_jpeg
@@ -173,7 +173,10 @@ def _decode_file(content: bytes, shortest_side: int) -> Image.Image:
         return _decode_large(content, image, stored, shortest_side)
     image = _load(content, image, stored, shortest_side)
     ImageOps.exif_transpose(image, in_place=True)
-    return to_rgb(image)
+    if image.mode == "RGB" or image.width * image.height <= BAND_PIXELS:
+        return to_rgb(image)
+    # Other modes take several copies on the way: of bands better than of the whole.
+    return reduce_bands(image, cut_bands(image, 1), 1)
 
 
 def _decode_large(content: bytes, image: Image.Image, stored: tuple[int, int], shortest_side: int) -> Image.Image:
@@ -182,11 +185,12 @@ def _decode_large(content: bytes, image: Image.Image, stored: tuple[int, int], s
     bands = png_bands(content, image, factor) if image.format == "PNG" else None
     if bands is not None:
         reduced = reduce_bands(image, bands, factor)
+        reduced.info = png_info(content, image)
     else:
         with _one_large_image:
             image = _load(content, image, stored, shortest_side)  # which turns a TIFF already
             reduced = reduce_bands(image, cut_bands(image, factor), factor)
-    reduced.getexif()[ORIENTATION] = image.getexif().get(ORIENTATION, 1)
+        reduced.getexif()[ORIENTATION] = image.getexif().get(ORIENTATION, 1)
     ImageOps.exif_transpose(reduced, in_place=True)
     return reduced
 
