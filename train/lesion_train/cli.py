@@ -70,7 +70,6 @@ def train(
     _require_tensorflow()
     from lesion_train.config import override
     from lesion_train.paper import PaperConfig, train_paper
-    from lesion_train.recipe import CHECKPOINT
     from lesion_train.robust import RobustConfig, train_robust
     from lesion_train.run import TrainConfig
 
@@ -93,6 +92,15 @@ def train(
         config=override(config, assignments),
         images=str(images.resolve()) if images else None,
     )
+    _train(settings, train_recipe, output, resume)
+
+
+def _train(
+    settings: TrainConfig[Any], train_recipe: Callable[..., TrainingResult], output: Path, resume: bool
+) -> None:
+    """Train, or go on with an interrupted run, and write the run; without a run, nothing stays behind."""
+    from lesion_train.recipe import CHECKPOINT
+
     work = _open_run(output, settings, resume)
     if work is None:
         return say(f"{output} is finished already")
