@@ -99,6 +99,26 @@ class ExportedBundle:
     command: FinishedCommand
     cache: Path
 
+    def float_model(self) -> Any:
+        """The float model as int8 was made from it, without the constants and the entry that it gets in the end.
+
+        `cache` knows it: its weights were rounded once, which takes half a minute.
+        """
+        import onnx
+
+        from lesion_edge.manifest import CONTRACT_KEY
+        from lesion_edge.model_file import without_metadata
+        from lesion_export.convert import set_temperature
+        from lesion_export.onnx_graph import has_outlier_score
+        from lesion_export.outlier_graph import set_limit
+
+        content = (self.folder / "fp32.onnx").read_bytes()
+        model = onnx.load_from_string(without_metadata(content, CONTRACT_KEY))
+        set_temperature(model, 1)
+        if has_outlier_score(model):
+            set_limit(model, 1)
+        return model
+
 
 def export_run(run: Path, bundle: Path, cache: Path) -> ExportedBundle:
     """Export a run with all variants."""

@@ -24,7 +24,7 @@ onnx = pytest.importorskip("onnx")
 
 @pytest.fixture(scope="module")
 def graph(exported_bundle: ExportedBundle) -> Any:
-    return onnx.load(exported_bundle.folder / "fp32.onnx")
+    return exported_bundle.float_model()
 
 
 @pytest.fixture
@@ -84,6 +84,7 @@ def test_blocks_go_back_to_float_until_the_gates_hold(
     assert len(int8_variant.record["float_blocks"]) == 2
     assert int8_variant.record["float_blocks_time_ratio"] > 0
     said = capsys.readouterr().err
+    assert f"activation ranges from {exported_bundle.cache}" in said
     assert all(
         f"residual block {block} of 16 stays float" in said for block in int8_variant.record["float_blocks"]
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,7 @@ from lesion_edge.preprocess import load_pixels
 from lesion_edge.selftest import self_test
 from lesion_export import gates, onnx_graph, outlier_graph
 from lesion_export.operating_point import Answers, OperatingPoint, Outputs
-from lesion_export.outlier_graph import append_score, fit_limit, set_limit
+from lesion_export.outlier_graph import append_score, fit_limit
 from lesion_export.quantization import calibrate, int8
 from lesion_export.quantization.calibration_cache import prepare
 from lesion_export.quantization.equalize import equalize
@@ -166,13 +165,11 @@ def test_blocks_in_float_leave_the_score(
     blocks: list[int],
     scored_run: TrainedRun,
     scored_export: ExportedBundle,
-    graphs: dict[str, Any],
     pixels: NDArray[np.uint8],
 ) -> None:
     """The score's feature map is the output of block 13 and the input of block 14."""
     run = load_run(scored_run.folder)
-    graph = copy.deepcopy(graphs["fp32"])
-    set_limit(graph, 1)
+    graph = scored_export.float_model()
     prepared = prepare(graph, int8.range_pixels(run), int8.SEED, scored_export.cache)
     in_order = residual_blocks(prepared.rounded.model)
     keep_float = set().union(*(in_order[number - 1] for number in blocks))
