@@ -93,16 +93,16 @@ def count(
         names = rng.permutation(np.unique(lesions))
         in_reference = np.isin(lesions, names[: int(len(names) * REFERENCE_SHARE)])
         quantiles = np.quantile(same[in_reference], QUANTILES, axis=0)
-        rest = np.flatnonzero(~in_reference) if paired else np.arange(len(values))
-        window = values[rng.choice(rest, min(WINDOW, len(rest)), replace=False)]
+        remaining = np.flatnonzero(~in_reference) if paired else np.arange(len(values))
+        window = values[rng.choice(remaining, min(WINDOW, len(remaining)), replace=False)]
         limit = critical_distance(len(window), int(in_reference.sum()))
-        found = [
+        drifted = [
             quantity
             for quantity, column, reference in zip(QUANTITIES, window.T, quantiles.T, strict=True)
             if distance(column, reference.tolist()) > limit
         ]
-        alarms += bool(found)
-        moved.update(found)
+        alarms += bool(drifted)
+        moved.update(drifted)
     listed = ", ".join(f"{quantity} {times}" for quantity, times in moved.most_common())
     print(f"| {name} | {alarms} | {listed} |", flush=True)
 

@@ -138,8 +138,8 @@ def main() -> None:
         rows = list(csv.DictReader(stream))
     files: dict[str, list[Path]] = {}
     for source in sorted({row["source"] for row in rows}):
-        found = [arguments.data.parent / row["file"] for row in rows if row["source"] == source]
-        files[source] = [found[index] for index in rng.permutation(len(found))[: arguments.lesions]]
+        images = [arguments.data.parent / row["file"] for row in rows if row["source"] == source]
+        files[source] = [images[index] for index in rng.permutation(len(images))[: arguments.lesions]]
 
     print("| images | how many | out_of_distribution | median score | highest |\n|---|---|---|---|---|")
 
@@ -158,12 +158,12 @@ def main() -> None:
     report("blank wall, generated", (wall(rng) for _ in range(arguments.count)))
     report("page of text, generated", (page(rng) for _ in range(arguments.count)))
     report("skin without a lesion, generated", (draw_skin(rng, SIDE) for _ in range(arguments.count)))
-    smooth = corners([file for found in files.values() for file in found])
+    smooth = corners([file for images in files.values() for file in images])
     report("skin without a lesion, smooth corners", islice(smooth, arguments.count))
     report("sample photographs", photographs())
-    for source, found in files.items():
+    for source, images in files.items():
         for name, vary in VARIED.items():
-            report(f"lesions of {source}, {name}", (vary(Image.open(file).convert("RGB")) for file in found))
+            report(f"lesions of {source}, {name}", (vary(Image.open(file).convert("RGB")) for file in images))
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ def main() -> None:
     manifest = next(iter(classifiers.values())).manifest
     names = manifest.class_names
     files = labelled_files(arguments.run, arguments.images, names)
-    truth = np.array([label for _, label in files])
+    labels = np.array([label for _, label in files])
     pixels = np.stack([load_pixels(file, manifest.image_size, manifest.resize) for file, _ in files])
     outputs = {"Keras": keras_probabilities(arguments.run / "model.keras", pixels)}
     for name, classifier in classifiers.items():
@@ -51,14 +51,13 @@ def main() -> None:
             [softmax(classifier.run(pixels[i : i + 1])["logits"]) for i in range(len(pixels))]
         )
 
-    print_table(f"{Path(arguments.images).name}: all", outputs, truth, names, manifest.positive_class)
+    print_table(f"{Path(arguments.images).name}: all", outputs, labels, names, manifest.positive_class)
     if arguments.csv:
         leaking = shared_files(arguments.csv, arguments.leaks_with)
-        kept = np.array([os.path.realpath(file) not in leaking for file, _ in files])
-        subset = {name: values[kept] for name, values in outputs.items()}
-        print_table(
-            f"{Path(arguments.images).name}: no shared group", subset, truth[kept], names, manifest.positive_class
-        )
+        unshared = np.array([os.path.realpath(file) not in leaking for file, _ in files])
+        subset = {name: values[unshared] for name, values in outputs.items()}
+        title = f"{Path(arguments.images).name}: no shared group"
+        print_table(title, subset, labels[unshared], names, manifest.positive_class)
 
 
 def labelled_files(run: Path, images: str, names: tuple[str, ...]) -> list[tuple[str, int]]:
@@ -88,19 +87,21 @@ def shared_files(table: Path, folder: str) -> set[str]:
     return {os.path.realpath(table.parent / row["file"]) for row in rows if row["group"] in groups}
 
 
-def print_table(title: str, outputs: dict[str, Any], truth: Any, names: tuple[str, ...], positive: str) -> None:
+def print_table(
+    title: str, outputs: dict[str, Any], labels: Any, names: tuple[str, ...], positive_class: str
+) -> None:
     """Print agreement with Keras and the scores of the most probable class."""
     reference = outputs["Keras"]
-    print(f"\n{title}, {len(truth)} images")
+    print(f"\n{title}, {len(labels)} images")
     print("| | largest Δp | label flips | accuracy | precision | recall | F1 | specificity | ROC AUC | ECE |")
     print("|---|---|---|---|---|---|---|---|---|---|")
     for name, values in outputs.items():
-        figures = metrics.evaluate(truth, values, values.argmax(axis=1), names, positive).as_dict()
+        figures = metrics.evaluate(labels, values, values.argmax(axis=1), names, positive_class).as_dict()
         flips = int((values.argmax(axis=1) != reference.argmax(axis=1)).sum())
         keys = ("accuracy", "precision", "recall", "f1", "specificity", "roc_auc", "ece")
         cells = " | ".join("–" if figures[key] is None else f"{figures[key]:.4f}" for key in keys)
         print(
-            f"| {name} | {np.abs(values - reference).max():.2e} | {flips} ({flips / len(truth):.2%}) | {cells} |"
+            f"| {name} | {np.abs(values - reference).max():.2e} | {flips} ({flips / len(labels):.2%}) | {cells} |"
         )
 
 

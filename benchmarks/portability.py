@@ -127,12 +127,12 @@ def main() -> int:
         np.save(pixels, np.stack([load_pixels(path, manifest.image_size, manifest.resize) for path in chosen]))
         print(f"{'CPU':<12}{'images':>8}{'largest |Δlogit|':>20}{'bit-equal':>12}", flush=True)
         for cpu in CPUS:
-            found = interpreter(cpu)
-            if found is None:
+            runner = interpreter(cpu)
+            if runner is None:
                 print(f"{cpu:<12}missing: run with --install", flush=True)
                 outcome = 2
                 continue
-            command, environment = found
+            command, environment = runner
             subprocess.run(
                 [*command, "-c", WORKER, graph, pixels, logits],
                 env=os.environ | environment,

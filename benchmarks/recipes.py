@@ -72,8 +72,8 @@ def main() -> None:
             seen = sum(row["group"] in recipe.trained for row in part)
             status = f"{seen} of {len(part)}" if seen else "none, held out"
             index = [positions[row["file"]] for row in part]
-            for variant, (score, called) in answers.items():
-                figures = describe(part, score[index], called[index])
+            for variant, (score, predicted_positive) in answers.items():
+                figures = format_scores(part, score[index], predicted_positive[index])
                 print(f"| {recipe.name} | {name} | {status} | {len(part)} | {variant} | {figures} |", flush=True)
 
 
@@ -90,7 +90,7 @@ def read_recipe(text: str, rows: list[Row], root: Path) -> Recipe:
     }
     if unknown := [file for part in files.values() for file in part if file not in group_of]:
         raise SystemExit(f"{run}: {len(unknown)} images are not in the CSV, first {unknown[0]}: held out or not?")
-    groups = {part: {group_of[file] for file in found} for part, found in files.items()}
+    groups = {part: {group_of[file] for file in names} for part, names in files.items()}
     return Recipe(name, run, bundle, groups["train"], groups["validation"])
 
 
@@ -124,17 +124,18 @@ def answer(recipe: Recipe, files: list[Path]) -> dict[str, tuple[Any, Any]]:
     }
 
 
-def describe(part: list[Row], score: Any, called: Any) -> str:
+def format_scores(part: list[Row], score: Any, predicted_positive: Any) -> str:
     """The cells of one row."""
-    truth = np.array([row["label"] == POSITIVE for row in part])
+    is_positive = np.array([row["label"] == POSITIVE for row in part])
     lesions = np.unique([row["group"] for row in part], return_inverse=True)[1]
     bounds = bootstrap_interval(
-        lambda index: metrics.roc_auc(truth[index], score[index]), truth.astype(np.int64), lesions
+        lambda index: metrics.roc_auc(is_positive[index], score[index]), is_positive.astype(np.int64), lesions
     )
+    rates = metrics.sensitivity_specificity(is_positive, predicted_positive)
     cells = [
-        metrics.format_metric(metrics.roc_auc(truth, score), bounds),
-        *(metrics.format_metric(value) for value in metrics.sensitivity_specificity(truth, called)),
-        metrics.format_metric(metrics.expected_calibration_error(truth, score)),
+        metrics.format_metric(metrics.roc_auc(is_positive, score), bounds),
+        *(metrics.format_metric(value) for value in rates),
+        metrics.format_metric(metrics.expected_calibration_error(is_positive, score)),
     ]
     return " | ".join(cells)
 

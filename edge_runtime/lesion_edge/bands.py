@@ -62,13 +62,13 @@ def _rows(image: Image.Image, factor: int) -> int:
 
 def _png_bands(content: bytes, image: Image.Image, color: int, rows: int) -> Iterator[Image.Image]:
     stride = image.width * len(PNG_MODES[color])
-    rest = _inflate(content, rows * (stride + 1))
+    inflated = _inflate(content, rows * (stride + 1))
     above = b""
     buffer = b""
     for top in range(0, image.height, rows):
         count = min(rows, image.height - top)
         while len(buffer) < count * (stride + 1):
-            more = next(rest, b"")
+            more = next(inflated, b"")
             if not more:
                 raise OSError("image file is truncated")
             buffer += more

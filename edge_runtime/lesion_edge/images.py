@@ -159,17 +159,17 @@ class StdinPaths:
         """Whether the next line is not there yet."""
 
     def __iter__(self) -> Iterator[str]:
-        rest = b""
+        remaining = b""
         while content := os.read(self._descriptor, 1 << 16):
-            *lines, rest = (rest + content).split(b"\n")
+            *lines, remaining = (remaining + content).split(b"\n")
             self._lines.extend(line.decode("utf-8", "surrogateescape") for line in lines)
             while self._lines:
                 line = self._lines.popleft()
                 self.waiting = not self._lines
                 yield line
         self.waiting = False
-        if rest:
-            yield rest.decode("utf-8", "surrogateescape")
+        if remaining:
+            yield remaining.decode("utf-8", "surrogateescape")
 
     def answer(
         self, images: Iterator[str], classify: Callable[[Iterable[str]], Iterator[Prediction]]

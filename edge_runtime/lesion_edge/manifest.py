@@ -322,6 +322,6 @@ def _no_number(name: str) -> NoReturn:
     raise ValueError(f"{name} is no number in JSON")
 
 
-def _same_version(path: Path, name: str, found: object, known: int) -> None:
-    if found != known:
-        raise LesionEdgeError(f"{path} has {name} {found}, this version of lesion-edge reads {known}")
+def _same_version(path: Path, name: str, version: object, known: int) -> None:
+    if version != known:
+        raise LesionEdgeError(f"{path} has {name} {version}, this version of lesion-edge reads {known}")

@@ -168,9 +168,9 @@ class Monitor:
         limit = critical_distance(len(window), self._images)
         moved = []
         for column, (name, quantiles) in zip(window.T, self._quantiles.items(), strict=True):
-            if (found := distance(column, quantiles)) > limit:
+            if (value := distance(column, quantiles)) > limit:
                 middle, usual = float(np.median(column)), quantiles[len(quantiles) // 2]
-                moved.append(f"{name} (median {middle:.3g}, released with {usual:.3g}; distance {found:.2f})")
+                moved.append(f"{name} (median {middle:.3g}, released with {usual:.3g}; distance {value:.2f})")
         if moved:
             self.alarm = True
             self._say(f"DRIFT in the last {len(window)} images: {', '.join(moved)}")

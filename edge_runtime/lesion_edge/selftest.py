@@ -110,7 +110,7 @@ def self_test(classifier: Classifier) -> SelfTest:
         unit = np.maximum(np.abs(released), 1) if name == "outlier" else np.float32(1)
         differences.append(float((np.abs(values - released) / unit).max()))
     difference, tolerance = float(np.max(differences)), float(expected["tolerance"])
-    found: dict[str, Any] = {
+    present: dict[str, Any] = {
         "class_names": list(manifest.class_names),
         "positive_class": manifest.positive_class,
         "resize": manifest.resize,
@@ -122,13 +122,13 @@ def self_test(classifier: Classifier) -> SelfTest:
         current = _answers(outputs, manifest.class_names, manifest.positive_class, variant.threshold)
         for name, answers in current.items():
             # None where the tolerance could turn the answer round, see `expected_answers`.
-            found[name] = [
+            present[name] = [
                 answer if index >= len(expected.get(name, [])) or expected[name][index] is not None else None
                 for index, answer in enumerate(answers)
             ]
     disagreements = [
         f"{name} {value}, released with {expected.get(name)}"
-        for name, value in found.items()
+        for name, value in present.items()
         if value != expected.get(name)
     ]
     return SelfTest(difference, tolerance, tuple(disagreements))

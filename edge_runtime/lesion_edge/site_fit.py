@@ -184,10 +184,10 @@ def figures(
     """
 
     def values(index: NDArray[np.int64]) -> list[float]:
-        positive, given = is_positive[index], answered[index]
-        rates = sensitivity_specificity(positive[given], predicted[index][given])
+        positive, labelled = is_positive[index], answered[index]
+        rates = sensitivity_specificity(positive[labelled], predicted[index][labelled])
         auc = roc_auc(positive, p[index])
-        return [*rates, 1 - float(given.mean()), auc, expected_calibration_error(positive, p[index])]
+        return [*rates, 1 - float(labelled.mean()), auc, expected_calibration_error(positive, p[index])]
 
     n, positives = len(p), int((is_positive & answered).sum())
     result = values(np.arange(n))
