@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import html
 import importlib
 import json
 import re
 import sys
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +50,16 @@ def on_page_markdown(markdown: str, **page: Any) -> str:
     """Put tables in the place of the comments that ask for them."""
     writers = {"command": command_reference, "fields": field_table, "values": value_table}
     return DIRECTIVE.sub(lambda match: writers[match[1]](match[2]), markdown)
+
+
+def on_page_content(html: str, **page: Any) -> str:
+    """Keep short words with hyphens whole in code, so that no line breaks behind the hyphens of an option."""
+
+    def keep_words(code: re.Match[str]) -> str:
+        words = re.sub(r"(?<!\S)(?=\S*-)\S{1,32}(?!\S)", r'<span class="word">\g<0></span>', code[1])
+        return f"<code>{words}</code>"
+
+    return re.sub(r"<code>([^<]+)</code>", keep_words, html)
 
 
 def command_reference(name: str) -> str:
@@ -128,7 +138,7 @@ def _of_typer(name: str, function: Any) -> tuple[str, str, list[tuple[str, str]]
 
 
 def _code(text: str) -> str:
-    return f"<code>{html.escape(text).replace('|', '&#124;')}</code>"
+    return f"<code>{escape(text).replace('|', '&#124;')}</code>"
 
 
 def _cell(text: str) -> str:
