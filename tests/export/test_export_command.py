@@ -357,7 +357,7 @@ from pathlib import Path
 from lesion_edge.manifest import Manifest
 from lesion_edge.model_file import with_metadata
 from lesion_export.bundle import make_variant, write_bundle
-for turn in itertools.count():
+for turn in itertools.count(int(sys.argv[2])):
     graph = with_metadata(b"\\x3a\\x00", "note", str(turn % 10) * 4_000_000)
     variant = make_variant("fp32", graph, temperature=1.0, threshold=0.5, threshold_method="default")
     manifest = Manifest(("benign", "malignant"), "malignant", 64, "squash", {"fp32": variant})
@@ -369,9 +369,9 @@ for turn in itertools.count():
 def test_killed_export_leaves_a_whole_bundle(older: Path) -> None:
     rng = random.Random(0)
     seen = set()
-    for _ in range(15):
+    for first in range(15):
         writing = subprocess.Popen(
-            [sys.executable, "-c", WRITE_FOR_EVER, older],
+            [sys.executable, "-c", WRITE_FOR_EVER, older, str(first)],
             stdout=subprocess.PIPE,
         )
         assert writing.stdout is not None
