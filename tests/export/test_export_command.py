@@ -166,6 +166,15 @@ def test_figures_that_are_no_number_are_null_in_the_manifest() -> None:
     assert json.loads(text)["variants"]["fp32"]["metrics"] == variant.metrics
 
 
+def test_export_writes_into_its_cache_and_not_into_the_run(
+    trained_run: TrainedRun, exported_bundle: ExportedBundle
+) -> None:
+    (cached,) = exported_bundle.cache.iterdir()
+    assert f"safe to delete: {cached}" in exported_bundle.command.stderr
+    latest = max(trained_run.folder.iterdir(), key=lambda path: path.stat().st_mtime)
+    assert latest.name == "run.json", "the last file that a training writes"
+
+
 def test_passed_gates_are_recorded(exported_bundle: ExportedBundle) -> None:
     recorded = [gates.Gate(**gate) for gate in load_manifest(exported_bundle.folder).provenance["gates"]]
     assert {gate.variant for gate in recorded} == {"fp32", "fp16", "int8"}

@@ -68,6 +68,16 @@ def test_damaged_cache_is_made_again(graph: Any, tmp_path: Path) -> None:
     assert calibration_cache.prepare(graph, pixels, 0, tmp_path).histograms.keys() == first.histograms.keys()
 
 
+@pytest.mark.usefixtures("quick_rounding")
+def test_cache_that_cannot_be_written_only_costs_time(
+    graph: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), np.uint8)
+    (tmp_path / "file").write_bytes(b"")
+    assert calibration_cache.prepare(graph, pixels, 0, tmp_path / "file").histograms
+    assert "cannot keep" in capsys.readouterr().err
+
+
 def test_blocks_go_back_to_float_until_the_gates_hold(
     trained_run: TrainedRun, exported_bundle: ExportedBundle, graph: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
