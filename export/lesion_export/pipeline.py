@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from lesion_export.gates import Gate
-    from lesion_export.run_images import ValidationSet
+    from lesion_export.run_images import KerasOutputs, ValidationSet
     from lesion_train.run import Run
 
 
@@ -73,15 +73,8 @@ class MeasuredVariant:
 
 def build(run: Run, options: ExportOptions) -> ExportedVariants:
     """Make every variant asked for, from the run's model and images."""
-    validation = read_validation_set(run)
-    keras_model = run.load_model()
-    say("converting to ONNX")
-    model = convert(keras_model, validation.positive_index)
-    score = OutlierScore.load(run.folder)
-    if score is not None:
-        append_score(model, score)
-    expected = keras_outputs(keras_model, validation.pixels, score.layer if score else None)
-
+    validation, score = read_validation_set(run), OutlierScore.load(run.folder)
+    model, expected = convert_run(run, score, validation)
     reference = measure("fp32", model, validation, options)
     measured = gates.float_gates(expected, reference.outputs)
     if score is not None and expected.pooled is not None and reference.outputs.outliers is not None:
@@ -123,6 +116,18 @@ def build(run: Run, options: ExportOptions) -> ExportedVariants:
             "reference": reference_distributions(variant, looks),
         }
     return ExportedVariants(contents, entries, measured, calibration)
+
+
+def convert_run(
+    run: Run, score: OutlierScore | None, validation: ValidationSet
+) -> tuple[onnx.ModelProto, KerasOutputs]:
+    """Float model of a run with its outlier score, and outputs of its Keras model, which may go then."""
+    keras_model = run.load_model()
+    say("converting to ONNX")
+    model = convert(keras_model, validation.positive_index)
+    if score is not None:
+        append_score(model, score)
+    return model, keras_outputs(keras_model, validation.pixels, score.layer if score else None)
 
 
 def measure(
