@@ -69,9 +69,10 @@ def _round_rows(rows: NDArray[Any], scale: NDArray[Any], products: NDArray[Any])
     size = rows.shape[1]
     diagonal = products.diagonal()
     order = np.argsort(-diagonal)
-    damped = products[np.ix_(order, order)] / max(diagonal.mean(), 1e-12) + DAMPING * np.eye(
-        size, dtype=np.float32
-    )
+    # In place, since at 4,608 inputs each copy takes 85 MB.
+    damped = products[np.ix_(order, order)]
+    damped /= max(diagonal.mean(), 1e-12)
+    damped[np.diag_indices(size)] += np.float32(DAMPING)
     # The upper factor U of the inverse, U'U, from the Cholesky factor of the matrix turned round.
     factor = _inverse_upper(np.linalg.cholesky(damped[::-1, ::-1])[::-1, ::-1])
     remaining, rounded = rows[:, order], np.empty_like(rows)
