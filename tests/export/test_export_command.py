@@ -217,7 +217,7 @@ def test_folder_without_a_whole_record_is_no_run(content: str | bytes | None, re
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda record: record.update(schema_version=2), "another version"),
+        (lambda record: record.update(schema_version=0), "another version"),
         (lambda record: record.update(preprocessing_version=0), "another version"),
         (lambda record: record.update(positive_class="melanoma"), "damaged"),
         (lambda record: record.pop("split"), "damaged"),
