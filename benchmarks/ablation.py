@@ -28,8 +28,13 @@ FULL = RobustConfig()
 VARIED = FULL.augmentation
 NO_COLOR = replace(VARIED, p_color=0, p_illumination=0)
 NO_DEGRADING = replace(VARIED, p_downscale=0, p_blur=0, p_noise=0, p_jpeg=0)
+NOTHING_DRAWN = replace(VARIED, p_mark=0, p_round_field=0)
 NONE = Augmentation(
     p_keep_whole=1,
+    p_mark=0,
+    p_round_field=0,
+    p_borrow_color=0,
+    p_erase=0,
     p_flip=0,
     quarter_turns=False,
     p_rotate=0,
@@ -64,8 +69,12 @@ WITHOUT: dict[str, RobustConfig] = {
     "milder framing": replace(FULL, augmentation=MILDER_CROPS),
     "no reframing": replace(FULL, augmentation=replace(VARIED, p_keep_whole=1)),
     "no degrading": replace(FULL, augmentation=NO_DEGRADING),
+    "no marks and round field": replace(FULL, augmentation=NOTHING_DRAWN),
+    "no borrowed color": replace(FULL, augmentation=replace(VARIED, p_borrow_color=0)),
+    "nothing erased": replace(FULL, augmentation=replace(VARIED, p_erase=0)),
+    "diagnoses tempered": replace(FULL, diagnosis_exponent=0.5),
     "no balancing": replace(FULL, balanced=False),
-    "no averaging": replace(FULL, ema_fraction=0),
+    "no averaging": replace(FULL, ema_samples=1),
 }
 
 

@@ -196,3 +196,13 @@ def test_the_running_average_is_kept_as_the_best_and_training_goes_on_from_its_o
     for first, second, best in zip(*seen, model.weights, strict=True):
         assert not np.array_equal(first, second)
         np.testing.assert_allclose(best, (first + second) / 2, rtol=1e-5, atol=1e-6)
+
+
+def test_auc_is_the_mean_of_the_sources_that_show_both_classes() -> None:
+    """Over all images, a score that only tells the sources apart looks good."""
+    positive = np.array([0, 0, 0, 1, 0, 1, 1, 1, 1], bool)
+    score = np.array([0.1, 0.1, 0.1, 0.1, 0.8, 0.9, 0.7, 0.9, 0.95], np.float32)
+    sources = np.array(["a"] * 4 + ["b"] * 4 + ["one class"])
+    assert fit.watched_auc(positive, score, None)["val_auc"] == pytest.approx(0.825)
+    expected = {"val_auc": (0.5 + 2 / 3) / 2, "val_auc_lowest": 0.5}
+    assert fit.watched_auc(positive, score, sources) == pytest.approx(expected)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,13 @@ from lesion_edge import metrics
 from lesion_train import robust
 from lesion_train.augment import Augmentation
 from lesion_train.augmented_dataset import AugmentedDataset, shrink
+from lesion_train.dataset import Dataset
+from lesion_train.image_cache import ImageCache
 from lesion_train.outlier_score import OutlierScoreConfig
 from lesion_train.probe import probe_sources
-from lesion_train.recipe import TrainingResult
+from lesion_train.recipe import TrainingData, TrainingResult
 from lesion_train.robust import RobustConfig
-from lesion_train.run import TrainConfig
+from lesion_train.run import Sample, TrainConfig
 
 keras = pytest.importorskip("keras")
 
@@ -132,3 +135,44 @@ def test_shrinking_keeps_the_order_and_the_mean() -> None:
     assert small.shape == (3, 32, 32, 3)
     assert small.mean(axis=(1, 2, 3)).tolist() == [0, 80, 160]
     assert shrink(pixels, 64) is pixels
+
+
+def test_learning_rate_rises_stays_level_and_falls_to_its_end() -> None:
+    config = RobustConfig(epochs=4, samples_per_epoch=6400, batch_size=64, cooldown_fraction=0.25)
+    schedule = robust.learning_rate_schedule(config)
+    start, level, cooling, later, end = (float(schedule(step)) for step in (0, 63, 301, 350, 400))
+    assert start == pytest.approx(config.learning_rate / 10)
+    assert level == pytest.approx(config.learning_rate)
+    assert level > cooling > later > end == pytest.approx(config.final_learning_rate)
+
+
+def test_a_longer_training_begins_as_a_shorter_one() -> None:
+    shorter, longer = (robust.learning_rate_schedule(RobustConfig(epochs=epochs)) for epochs in (4, 9))
+    steps = range(0, 4 * 15000 // 64 * 3 // 4, 50)
+    assert [float(shorter(step)) for step in steps] == [float(longer(step)) for step in steps]
+
+
+def test_each_class_of_each_source_is_watched_alike() -> None:
+    samples = [Sample(f"{index}", index % 2, None, "ab"[index // 14]) for index in range(20)]
+    pixels = np.arange(20, dtype=np.uint8)[:, None, None, None] * np.ones((32, 32, 3), np.uint8)
+    data = TrainingData(
+        ("benign", "malignant"), "malignant", Path(), {"validation": ImageCache(samples, pixels, [], [])}, []
+    )
+    watched = robust.watched_examples(data, 32, per_class=3, seed=0)
+    assert watched.sources is not None
+    assert np.array_equal(watched.labels, watched.inputs[:, 0, 0, 0] % 2)
+    assert sorted(zip(watched.sources.tolist(), watched.labels.tolist(), strict=True)) == [
+        (source, label) for source in "ab" for label in (0, 1) for _ in range(3)
+    ]
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_a_source_of_one_class_is_left_out_unless_asked_for(
+    keep: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    both = [Sample(f"{index}", index % 2, None, "both") for index in range(4)]
+    lone = Sample("lone", 1, None, "lone")
+    dataset = Dataset(Path(), ("benign", "malignant"), [*both, lone], both, [])
+    selected = robust.select_samples(dataset, RobustConfig(keep_single_class_sources=keep))
+    assert (lone in selected.train) is keep
+    assert ("'lone' is left out" in capsys.readouterr().err) is not keep

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from lesion_train.run import Sample
-from lesion_train.sampling import assign_source, sampling_weights
+from lesion_train.sampling import sampling_weights
 
 
 def samples(label: int, source: str | None, lesions: int, images: int = 1) -> list[Sample]:
@@ -61,13 +63,22 @@ def test_classes_are_even_in_every_source() -> None:
     assert share(small, drawn) == pytest.approx(share(drawn[103:], drawn) / 2)
 
 
-def test_a_source_of_one_class_counts_for_the_smallest_that_has_all() -> None:
-    lone = samples(1, "lone", 20)
-    whole = samples(0, "large", 200) + samples(1, "large", 100) + samples(0, "small", 10) + samples(1, "small", 10)
-    assert assign_source([*lone, *whole]) == ["small"] * 20 + ["large"] * 300 + ["small"] * 20
+@pytest.mark.parametrize(
+    ("exponent", "expected"),
+    [
+        pytest.param(1, 0.05, id="every lesion of a class alike"),
+        pytest.param(0.5, 1 / 8, id="tempered"),
+        pytest.param(0, 0.25, id="every diagnosis of a class alike"),
+    ],
+)
+def test_a_diagnosis_counts_by_a_power_of_its_lesions(exponent: float, expected: float) -> None:
+    common = [replace(sample, diagnosis="nv") for sample in samples(0, "a", 9)]
+    rare = Sample("rare.jpg", 0, "rare", "a", "df")
+    weights = sampling_weights([*common, rare, *samples(1, "a", 4)], 0.5, exponent)
+    assert weights[9] == pytest.approx(expected)
 
 
-def test_a_lesion_of_two_sources_counts_for_the_larger() -> None:
+def test_a_lesion_of_two_sources_is_drawn_as_one_of_the_larger() -> None:
     copy = Sample("again.jpg", 1, "large-1-0", "small")
     drawn = [
         copy,
@@ -76,7 +87,6 @@ def test_a_lesion_of_two_sources_counts_for_the_larger() -> None:
         *samples(0, "small", 3),
         *samples(1, "small", 3),
     ]
-    assert assign_source(drawn)[0] == "large"
     assert share([copy], drawn) == pytest.approx(share([drawn[10]], drawn))
 
 

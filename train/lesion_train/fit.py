@@ -52,6 +52,8 @@ class Examples:
     """(N, …), float32: an array, perhaps memory-mapped, or what is indexed like one."""
     labels: NDArray[np.int64]
     """(N,), class indices."""
+    sources: NDArray[np.str_] | None = None
+    """(N,), where each comes from: the ROC AUC that is watched is then the mean of those of the sources."""
 
     def batches(self, batch_size: int, rng: np.random.Generator | None = None) -> Batches:
         """All examples once, in an order drawn from `rng` or as they lie."""
@@ -194,8 +196,23 @@ def _fit_epoch(stage: Stage, train: Batches, validation: Batches, advance: Any) 
     totals["val_accuracy"] = float((probabilities.argmax(axis=1) == targets).mean())
     totals["val_loss"] = float(-np.log(right).mean())
     if (index := stage.positive_index) is not None:
-        totals["val_auc"] = metrics.roc_auc(targets == index, probabilities[:, index])
+        totals |= watched_auc(targets == index, probabilities[:, index], validation.examples.sources)
     return totals
+
+
+def watched_auc(
+    is_positive: NDArray[np.bool_], score: NDArray[np.float32], sources: NDArray[np.str_] | None
+) -> dict[str, float]:
+    """ROC AUC, all arguments (N,); with sources, the mean and the lowest of those that show both classes.
+
+    Over all images at once, a network also scores by telling sources with many malignant lesions from others.
+    """
+    names = [] if sources is None else np.unique(sources)
+    aucs = [metrics.roc_auc(is_positive[sources == name], score[sources == name]) for name in names]
+    aucs = [auc for auc in aucs if not np.isnan(auc)]
+    if not aucs:
+        return {"val_auc": metrics.roc_auc(is_positive, score)}
+    return {"val_auc": float(np.mean(aucs)), "val_auc_lowest": min(aucs)}
 
 
 @contextmanager

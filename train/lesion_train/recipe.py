@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,7 +16,7 @@ import numpy as np
 from lesion_edge.console import say
 from lesion_edge.errors import LesionEdgeError
 from lesion_train.class_names import choose_positive
-from lesion_train.dataset import load_dataset
+from lesion_train.dataset import Dataset, load_dataset
 from lesion_train.fit import Checkpoint
 from lesion_train.image_cache import ImageCache, decode
 
@@ -65,8 +65,16 @@ class TrainingResult:
     """Out-of-distribution score, where the recipe fits one."""
 
 
-def load_training_data(settings: TrainConfig[Any], work: Path, train_size: int | None = None) -> TrainingData:
+def load_training_data(
+    settings: TrainConfig[Any],
+    work: Path,
+    train_size: int | None = None,
+    select: Callable[[Dataset], Dataset] | None = None,
+) -> TrainingData:
     """Read, split and decode DATA, at the size of the network, or the training split at `train_size` pixels.
+
+    Args:
+        select: takes samples out before anything is decoded.
 
     Raises:
         LesionEdgeError: the data cannot be used, or no image of some class is left.
@@ -74,6 +82,8 @@ def load_training_data(settings: TrainConfig[Any], work: Path, train_size: int |
     images = Path(settings.images) if settings.images else None
     dataset = load_dataset(Path(settings.data), settings.validation_split, settings.seed, images)
     positive_class = choose_positive(dataset.class_names, settings.positive_class)
+    if select is not None:
+        dataset = select(dataset)
     splits = {}
     for name, samples in (("train", dataset.train), ("validation", dataset.validation)):
         size = train_size if name == "train" and train_size else settings.image_size

@@ -7,7 +7,8 @@ The ingredients: `sampling` (what is drawn), `augment` (how it is varied), and `
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,12 +34,14 @@ from lesion_train.model import (
 from lesion_train.outlier_score import OutlierScoreConfig, fit_outlier_score, pool_and_predict
 from lesion_train.recipe import TrainingData, TrainingResult, load_training_data, start_or_resume, timed
 from lesion_train.sampling import sampling_weights
+from lesion_train.sources import assign_source, choose_evenly, drop_single_class_sources, one_image_per_lesion
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
 
+    from lesion_train.dataset import Dataset
     from lesion_train.run import TrainConfig
 
 STEP_COST = 4
@@ -68,26 +71,36 @@ class RobustConfig:
     """Whether classes, and lesions of a class, are drawn alike in each source; false draws every image alike."""
     source_exponent: float = field(default=0.5, metadata=SHARE)
     """Power of a source's number of lesions that its share of the draws goes with."""
+    diagnosis_exponent: float = field(default=1.0, metadata=SHARE)
+    """Power of a diagnosis' number of lesions that its share of its class in a source goes with."""
+    keep_single_class_sources: bool = False
+    """Whether sources that show one class only are trained on, though their camera then means that class."""
+    watched_images: int = field(default=100, metadata=COUNT)
+    """Validation images of each class in each source that every epoch is scored on."""
     hidden_units: int = field(default=512, metadata=COUNT)
     """Width of the dense layer before the softmax, as in the paper."""
     head_epochs: int = field(default=3, metadata=COUNT)
     """Epochs in which the head learns alone on the frozen base (Kumar et al. 2022, arXiv:2202.10054)."""
     head_learning_rate: float = field(default=0.001, metadata=POSITIVE)
     """Learning rate in those epochs."""
+    head_samples: int = field(default=5000, metadata=COUNT)
+    """Images drawn for them, once; at most those of an epoch."""
     first_trainable_layer: str = "conv4_block1_1_conv"
     """First layer of the base that learns: 94 % of its weights do. `none`: only the head."""
     fold_batchnorm: bool = True
     """Whether each batch normalisation is folded into its convolution while the base learns, for speed."""
     learning_rate: float = field(default=1.5e-4, metadata=POSITIVE)
-    """Highest learning rate of AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101)."""
+    """Learning rate of AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101) for most of the steps."""
     final_learning_rate: float = field(default=1e-6, metadata=POSITIVE)
-    """Learning rate at the end of a cosine (Loshchilov and Hutter 2017, arXiv:1608.03983)."""
-    warmup_fraction: float = field(default=0.05, metadata={"low": 0, "high": 0.9})
-    """Share of the steps in which the learning rate rises from a tenth of the highest."""
+    """Learning rate at the end."""
+    warmup_samples: int = field(default=4000, metadata=COUNT)
+    """Images in which the learning rate rises from a tenth; at most a quarter of all."""
+    cooldown_fraction: float = field(default=0.25, metadata={"low": 0.01, "high": 1})
+    """Share of the steps, the last, in which the learning rate falls (Hägele et al. 2024, arXiv:2405.18392)."""
     weight_decay: float = field(default=1e-4, metadata=NOT_NEGATIVE)
     """Weight decay of AdamW."""
-    ema_fraction: float = field(default=0.05, metadata=SHARE)
-    """Share of the steps that the running average of the weights goes back over."""
+    ema_samples: int = field(default=6000, metadata=COUNT)
+    """Images that the running average of the weights goes back over."""
     batchnorm_images: int = field(default=128, metadata=COUNT)
     """Training images that set the statistics of batch normalisation, without ImageNet weights only."""
     random_branch_scale: float = field(default=0.2, metadata=NOT_NEGATIVE)
@@ -106,8 +119,18 @@ def train_robust(settings: TrainConfig[RobustConfig], work: Path) -> TrainingRes
     """
     seconds: dict[str, float] = {}
     with timed(seconds, "split and resize"):
-        data = load_training_data(settings, work, max(settings.config.cached_size, settings.image_size))
+        size = max(settings.config.cached_size, settings.image_size)
+        data = load_training_data(settings, work, size, partial(select_samples, config=settings.config))
     return fit_robust(settings, data, work, seconds)
+
+
+def select_samples(dataset: Dataset, config: RobustConfig) -> Dataset:
+    """Leave out what would teach the camera, and judge every validation lesion by one image."""
+    if not config.keep_single_class_sources:
+        dataset, sentences = drop_single_class_sources(dataset)
+        for sentence in sentences:
+            say(sentence)
+    return replace(dataset, validation=one_image_per_lesion(dataset.validation))
 
 
 def fit_robust(
@@ -134,7 +157,8 @@ def fit_robust(
         say(f"fine-tuning takes about {minutes:.0f} minutes")
     with timed(seconds, "frozen stage"):
         freeze_base(model)
-        features = compute_head_features(model, train, validation, settings.seed, work, progress.key)
+        head_views = replace(train, count=min(config.head_samples, train.count))
+        features = compute_head_features(model, head_views, validation, settings.seed, work, progress.key)
         fit_stage(head_stage(model, features, data, config), progress, settings.seed)
     with timed(seconds, "fine-tuned stage"):
         fit_stage(fine_tuning_stage(model, train, validation, data, config), progress, settings.seed)
@@ -161,13 +185,13 @@ def draw_probabilities(data: TrainingData, config: RobustConfig) -> NDArray[np.f
     samples = data.splits["train"].samples
     if not config.balanced:
         return np.full(len(samples), 1 / len(samples))
-    return sampling_weights(samples, config.source_exponent)
+    return sampling_weights(samples, config.source_exponent, config.diagnosis_exponent)
 
 
 def training_examples(
     settings: TrainConfig[RobustConfig], data: TrainingData, weights: NDArray[np.float64]
 ) -> tuple[AugmentedDataset, Examples]:
-    """Balanced views of the training split, and the validation split at their size."""
+    """Balanced views of the training split, and what is watched of the validation split, at their size."""
     config = settings.config
     size = settings.image_size
     if config.train_size_ratio != 1:
@@ -180,14 +204,20 @@ def training_examples(
         config.samples_per_epoch,
         config.augmentation,
     )
-    return train, Examples(shrink(data.splits["validation"].pixels, size), data.labels("validation"))
+    return train, watched_examples(data, size, config.watched_images, settings.seed)
+
+
+def watched_examples(data: TrainingData, size: int, per_class: int, seed: int) -> Examples:
+    """Validation images at `size`, at most `per_class` of each class in each source, so that all count alike."""
+    samples = data.splits["validation"].samples
+    chosen = choose_evenly(samples, per_class, seed)
+    pixels = shrink(data.splits["validation"].pixels[chosen], size)
+    return Examples(pixels, data.labels("validation")[chosen], np.array(assign_source(samples))[chosen])
 
 
 def head_stage(model: Any, features: dict[str, Examples], data: TrainingData, config: RobustConfig) -> Stage:
     """Stage in which the head learns alone, on the frozen base's features."""
-    head = compile_model(
-        submodel_after(model, after="avg_pool"), (config.head_learning_rate, config.head_learning_rate), 1, config
-    )
+    head = compile_model(submodel_after(model, after="avg_pool"), config.head_learning_rate, config)
     positive_index = data.class_names.index(data.positive_class)
     return Stage(
         1,
@@ -206,8 +236,7 @@ def fine_tuning_stage(
 ) -> Stage:
     """Stage in which most of the base learns."""
     unfreeze_final_layers(model, config.first_trainable_layer)
-    steps = config.epochs * -(-train.count // config.batch_size)
-    compile_model(model, (config.learning_rate, config.final_learning_rate), steps, config)
+    compile_model(model, learning_rate_schedule(config), config)
     return Stage(
         2,
         f"fine-tuned at {train.size}",
@@ -266,7 +295,7 @@ def prepare_base(model: Any, settings: TrainConfig[RobustConfig], data: Training
 def compute_head_features(
     model: Any, train: AugmentedDataset, validation: Examples, seed: int, work: Path, key: str
 ) -> dict[str, Examples]:
-    """Run the frozen base once over one epoch's views, for the head to learn from alone.
+    """Run the frozen base once over drawn views, for the head to learn from alone.
 
     A head that fits the base already spares it first steps in random directions (Kumar et al. 2022,
     arXiv:2202.10054).
@@ -278,27 +307,43 @@ def compute_head_features(
     features = {}
     for name, examples in (("train", train.draw(np.random.default_rng(seed))), ("validation", validation)):
         (pooled,) = cached_features(extractor, examples.inputs, [f"{name}-pooled"], work, key)
-        features[name] = Examples(pooled, examples.labels)
+        features[name] = Examples(pooled, examples.labels, examples.sources)
     return features
 
 
-def compile_model(model: Any, rates: tuple[float, float], steps: int, config: RobustConfig) -> Any:
-    """AdamW from one learning rate down to another with a running average of the weights.
-
-    Args:
-        rates: the highest learning rate and that at the end.
-        steps: of the whole stage.
-    """
+def compile_model(model: Any, rate: Any, config: RobustConfig) -> Any:
+    """AdamW at a learning rate, or a schedule of it, with a running average of the weights."""
     import keras
 
-    warm_up = int(config.warmup_fraction * steps)
-    rate = keras.optimizers.schedules.CosineDecay(
-        rates[0] / 10, steps - warm_up, alpha=rates[1] / rates[0], warmup_target=rates[0], warmup_steps=warm_up
-    )
-    momentum = 1 - 1 / max(1, config.ema_fraction * steps)
+    momentum = 1 - min(1, config.batch_size / config.ema_samples)
     optimizer = keras.optimizers.AdamW(rate, weight_decay=config.weight_decay, use_ema=True, ema_momentum=momentum)
     model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
     return model
+
+
+def learning_rate_schedule(config: RobustConfig) -> Any:
+    """Learning rate of the fine-tuned stage: up, long level, and down at the end with a square root.
+
+    As good as a cosine; the level part does not depend on the length, so a longer training begins as a shorter one
+    does (Hägele et al. 2024, arXiv:2405.18392).
+    """
+    import keras
+    from keras import ops
+
+    steps = config.epochs * -(-config.samples_per_epoch // config.batch_size)
+    warm_up = max(1.0, min(config.warmup_samples / config.batch_size, steps / 4))
+    falling = config.learning_rate - config.final_learning_rate
+
+    class Schedule(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc] # Keras has no types
+        """Trapezoid over steps."""
+
+        def __call__(self, step: Any) -> Any:
+            now = ops.cast(step, "float32")
+            rise = ops.minimum(1.0, 0.1 + 0.9 * now / warm_up)
+            cooled = ops.clip(1 + (now / steps - 1) / config.cooldown_fraction, 0.0, 1.0)
+            return rise * (config.final_learning_rate + falling * (1 - ops.sqrt(cooled)))
+
+    return Schedule()
 
 
 def correct_class_prior(model: Any, labels: NDArray[np.int64], weights: NDArray[np.float64]) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from lesion_train.sources import assign_source, lesion_keys
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,51 +17,31 @@ if TYPE_CHECKING:
     from lesion_train.run import Sample
 
 
-def sampling_weights(samples: Sequence[Sample], source_exponent: float) -> NDArray[np.float64]:
+def sampling_weights(
+    samples: Sequence[Sample], source_exponent: float, diagnosis_exponent: float = 1
+) -> NDArray[np.float64]:
     """Probability of each sample to be drawn; they sum to 1.
 
-    In each source, every class is drawn equally often, and in a class every lesion, however many images show it.
+    In each source, every class is drawn equally often, and in a diagnosis every lesion, however often it is shown.
 
     Args:
         source_exponent: a source's share goes with its number of lesions to this power: below 1, a small one from
             another camera counts for more than its size.
+        diagnosis_exponent: the same for diagnoses of a class in a source; 1 draws all lesions of a class alike.
     """
-    sources = assign_source(samples)
-    lesions: dict[str, dict[int, dict[str, list[int]]]] = defaultdict(
-        lambda: defaultdict(lambda: defaultdict(list))
-    )
-    for index, (sample, source) in enumerate(zip(samples, sources, strict=True)):
-        lesions[source][sample.label][_lesion(sample, index)].append(index)
+    sources, lesions = assign_source(samples), lesion_keys(samples)
+    cells: dict[tuple[str, int, str], dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for index, (sample, source, lesion) in enumerate(zip(samples, sources, lesions, strict=True)):
+        cells[source, sample.label, sample.diagnosis or ""][lesion].append(index)
+    source_lesions: dict[str, int] = defaultdict(int)
+    class_share: dict[str, dict[int, float]] = defaultdict(lambda: defaultdict(float))
+    for (source, label, _), groups in cells.items():
+        source_lesions[source] += len(groups)
+        class_share[source][label] += len(groups) ** diagnosis_exponent
     weights = np.zeros(len(samples))
-    for classes in lesions.values():
-        share = sum(map(len, classes.values())) ** source_exponent / len(classes)
-        for groups in classes.values():
-            for members in groups.values():
-                weights[members] = share / len(groups) / len(members)
+    for (source, label, _), groups in cells.items():
+        of_class = source_lesions[source] ** source_exponent / len(class_share[source])
+        of_diagnosis = of_class * len(groups) ** diagnosis_exponent / class_share[source][label]
+        for members in groups.values():
+            weights[members] = of_diagnosis / len(groups) / len(members)
     return np.asarray(weights / weights.sum())
-
-
-def assign_source(samples: Sequence[Sample]) -> list[str]:
-    """Source that each sample counts for.
-
-    A lesion that several sources show counts for the largest of them. A source without lesions of some class
-    counts for the smallest that has all: alone, it would teach that its camera means one class.
-    """
-    sizes = Counter(sample.source or "" for sample in samples)
-    keys = [_lesion(sample, index) for index, sample in enumerate(samples)]
-    home: dict[str, str] = {}
-    for key, sample in zip(keys, samples, strict=True):
-        source = sample.source or ""
-        home[key] = max(home.get(key, source), source, key=lambda name: (sizes[name], name))
-    lesions = Counter(home.values())
-    classes: dict[str, set[int]] = defaultdict(set)
-    for key, sample in zip(keys, samples, strict=True):
-        classes[home[key]].add(sample.label)
-    count = len({sample.label for sample in samples})
-    complete = [name for name in classes if len(classes[name]) == count]
-    smallest = min(complete, key=lambda name: (lesions[name], name), default="")
-    return [home[key] if not complete or home[key] in complete else smallest for key in keys]
-
-
-def _lesion(sample: Sample, index: int) -> str:
-    return sample.group or f"\0{index}"
