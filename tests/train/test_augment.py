@@ -14,8 +14,11 @@ from PIL import Image
 from lesion_train.augment import (
     Augmentation,
     augment,
+    borrow_color,
     color_jitter,
     degrade_quality,
+    erase,
+    measure_colors,
     random_illumination,
     random_resized_crop,
     rotate,
@@ -29,12 +32,16 @@ NONE = Augmentation(
     p_flip=0,
     quarter_turns=False,
     p_rotate=0,
+    p_mark=0,
+    p_round_field=0,
+    p_borrow_color=0,
     p_color=0,
     p_illumination=0,
     p_downscale=0,
     p_blur=0,
     p_noise=0,
     p_jpeg=0,
+    p_erase=0,
 )
 
 
@@ -84,12 +91,15 @@ def test_with_every_probability_zero_only_the_size_changes(image: NDArray[np.uin
         pytest.param({"p_flip": 1}, id="flip"),
         pytest.param({"quarter_turns": True}, id="quarter turns"),
         pytest.param({"p_rotate": 1}, id="any angle"),
+        pytest.param({"p_mark": 1}, id="mark"),
+        pytest.param({"p_round_field": 1}, id="round field"),
         pytest.param({"p_color": 1}, id="color"),
         pytest.param({"p_illumination": 1}, id="light"),
         pytest.param({"p_downscale": 1}, id="resolution"),
         pytest.param({"p_blur": 1}, id="blur"),
         pytest.param({"p_noise": 1}, id="noise"),
         pytest.param({"p_jpeg": 1}, id="jpeg"),
+        pytest.param({"p_erase": 1}, id="erased rectangle"),
     ],
 )
 def test_each_probability_switches_its_change_on(change: dict[str, Any], image: NDArray[np.uint8]) -> None:
@@ -151,3 +161,29 @@ def test_degrading_loses_detail_sometimes_much_of_it() -> None:
     untouched = float(np.abs(np.diff(np.asarray(noise, float), axis=1)).mean())
     assert min(roughness) < untouched / 3
     assert max(roughness) == pytest.approx(untouched, rel=0.2)
+
+
+def test_colors_are_borrowed_by_any_share_of_the_way() -> None:
+    own = np.random.default_rng(0).normal(120, 20, (32, 32, 3)).astype(np.float32)
+    other = np.array([[[40, 90, 160], [20, 20, 20]]], np.float32)
+    config = replace(NONE, p_borrow_color=1)
+    views = [borrow_color(own, other, config, np.random.default_rng(seed)) for seed in range(200)]
+    means = np.stack([view.mean(axis=(0, 1)) for view in views])
+    assert means.min(axis=0) == pytest.approx([40, 90, 120], abs=4)
+    assert means.max(axis=0) == pytest.approx([120, 120, 160], abs=4)
+
+
+def test_measured_colors_are_mean_and_spread_of_each_channel() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    pixels[..., 2] = 7
+    mean, spread = measure_colors(pixels)
+    assert mean == pytest.approx([128, 128, 7], abs=25)
+    assert spread == pytest.approx([74, 74, 0], abs=15)
+
+
+def test_an_erased_rectangle_is_small_and_of_one_color(image: NDArray[np.uint8]) -> None:
+    for seed in range(30):
+        erased = erase(image, replace(NONE, p_erase=1), np.random.default_rng(seed))
+        changed = (erased != image).any(axis=2)
+        assert changed.mean() <= 0.16
+        assert len(np.unique(erased[changed], axis=0)) == 1

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
+from lesion_train import marks
 from lesion_train.config import NOT_NEGATIVE, POSITIVE, SHARE
 
 Pixels = NDArray[np.uint8]
@@ -38,6 +39,12 @@ class Augmentation:
     """Largest such angle either way, degrees."""
     p_mean_corner: float = field(default=0.5, metadata=SHARE)
     """Probability of corners in the mean colour after such a turn; they are black otherwise."""
+    p_mark: float = field(default=0.2, metadata=SHARE)
+    """Probability of a ruler, a sticker or pen beside the lesion."""
+    p_round_field: float = field(default=0.1, metadata=SHARE)
+    """Probability of black around the round field of a dermatoscope."""
+    p_borrow_color: float = field(default=0.3, metadata=SHARE)
+    """Probability of mean and spread of the color channels of another training image."""
     p_color: float = field(default=0.9, metadata=SHARE)
     """Probability of another camera's colours, which the next five fields describe."""
     saturation: tuple[float, float] = field(default=(0.4, 1.6), metadata=NOT_NEGATIVE)
@@ -76,16 +83,34 @@ class Augmentation:
     """Probability of JPEG compression."""
     jpeg_quality: tuple[int, int] = field(default=(15, 94), metadata={"low": 1, "high": 100})
     """Quality of the JPEG as Pillow counts it, both bounds included."""
+    p_erase: float = field(default=0.15, metadata=SHARE)
+    """Probability of a covered rectangle (Zhong et al. 2020, arXiv:1708.04896)."""
+    erased_side: tuple[float, float] = field(default=(0.1, 0.4), metadata=SHARE)
+    """Its sides, as a share of the image's."""
 
 
-def augment(pixels: Pixels, size: int, config: Augmentation, rng: np.random.Generator) -> Pixels:
-    """Draw one training view of an image: uint8 (size, size, 3), RGB."""
+def augment(
+    pixels: Pixels,
+    size: int,
+    config: Augmentation,
+    rng: np.random.Generator,
+    colors: NDArray[np.float32] | None = None,
+) -> Pixels:
+    """Draw one training view of an image: uint8 (size, size, 3), RGB.
+
+    Args:
+        colors: (M, 2, 3), as `measure_colors` gives them, of other images to borrow from; None borrows none.
+    """
     image = random_resized_crop(pixels, size, config, rng)
     image = rotate(image, config, rng)
-    values = color_jitter(np.asarray(image, np.float32), config, rng)
+    image = mark(image, config, rng)
+    values = np.asarray(image, np.float32)
+    if colors is not None:
+        values = borrow_color(values, colors, config, rng)
+    values = color_jitter(values, config, rng)
     values = random_illumination(values, config, rng)
     image = Image.fromarray(np.clip(values, 0, 255).astype(np.uint8))
-    return np.asarray(degrade_quality(image, config, rng))
+    return erase(np.asarray(degrade_quality(image, config, rng)), config, rng)
 
 
 def random_resized_crop(pixels: Pixels, size: int, config: Augmentation, rng: np.random.Generator) -> Image.Image:
@@ -117,6 +142,50 @@ def rotate(image: Image.Image, config: Augmentation, rng: np.random.Generator) -
             rng.uniform(-config.max_rotation, config.max_rotation), Image.Resampling.BILINEAR, fillcolor=corner
         )
     return image
+
+
+def mark(image: Image.Image, config: Augmentation, rng: np.random.Generator) -> Image.Image:
+    """Draw on both classes alike what lies beside lesions, so that it does not tell the class."""
+    if rng.random() < config.p_mark:
+        image = marks.draw_mark(image, rng)
+    if rng.random() < config.p_round_field:
+        image = marks.draw_round_field(image, rng)
+    return image
+
+
+def measure_colors(pixels: Pixels) -> NDArray[np.float32]:
+    """Mean and standard deviation of each channel, (2, 3), of every eighth pixel."""
+    values = pixels[::8, ::8].reshape(-1, 3).astype(np.float32)
+    return np.stack([values.mean(axis=0), values.std(axis=0)])
+
+
+def borrow_color(
+    values: NDArray[np.float32], colors: NDArray[np.float32], config: Augmentation, rng: np.random.Generator
+) -> NDArray[np.float32]:
+    """Move the channels towards mean and spread of another image's, by any share of the way.
+
+    Other cameras and lights, as they occur (Reinhard et al. 2001, "Color transfer between images").
+    """
+    if rng.random() >= config.p_borrow_color:
+        return values
+    mean, spread = colors[rng.integers(len(colors))]
+    share = np.float32(rng.uniform(0, 1))
+    own_mean, own_spread = values.mean(axis=(0, 1)), values.std(axis=(0, 1))
+    factor = np.clip((spread + 1) / (own_spread + 1), 0.5, 2) ** share
+    return np.asarray((values - own_mean) * factor + own_mean + share * (mean - own_mean), np.float32)
+
+
+def erase(pixels: Pixels, config: Augmentation, rng: np.random.Generator) -> Pixels:
+    """Cover a rectangle with the mean or any color, so that no single place tells the class."""
+    if rng.random() >= config.p_erase:
+        return pixels
+    height, width = pixels.shape[:2]
+    h, w = (rng.uniform(*config.erased_side, 2) * (height, width)).astype(int)
+    top, left = int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1))
+    color = pixels.mean(axis=(0, 1)) if rng.random() < 0.5 else rng.integers(256, size=3)
+    erased = pixels.copy()
+    erased[top : top + h, left : left + w] = color
+    return erased
 
 
 def color_jitter(values: NDArray[np.float32], config: Augmentation, rng: np.random.Generator) -> NDArray[Any]:

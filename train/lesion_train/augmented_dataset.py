@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from lesion_train.augment import Augmentation, augment
+from lesion_train.augment import Augmentation, augment, measure_colors
 from lesion_train.fit import Batches, Examples
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ class AugmentedDataset:
     count: int
     """Views per epoch."""
     augmentation: Augmentation
+    colors: NDArray[np.float32] | None = None
+    """(M, 2, 3), of other images to borrow from, as `measure_colors` gives them."""
 
     def draw(self, rng: np.random.Generator) -> Examples:
         """One epoch: float32 (count, S, S, 3) views, each made when it is read, and their labels."""
@@ -56,8 +58,19 @@ class _Drawn:
         source, size = self.views.pixels, self.views.size
         config = self.views.augmentation
         pairs = zip(self.drawn[positions], self.seeds[positions], strict=True)
-        views = [augment(source[index], size, config, np.random.default_rng(seed)) for index, seed in pairs]
+        colors = self.views.colors
+        views = [
+            augment(source[index], size, config, np.random.default_rng(seed), colors) for index, seed in pairs
+        ]
         return np.stack(views).astype(np.float32)
+
+
+def sample_colors(
+    pixels: NDArray[np.uint8], weights: NDArray[np.float64], count: int, seed: int
+) -> NDArray[np.float32]:
+    """Colors of images (N, H, W, 3), drawn as training draws them, (count, 2, 3)."""
+    drawn = np.sort(np.random.default_rng(seed).choice(len(weights), count, p=weights))
+    return np.stack([measure_colors(pixels[index]) for index in drawn])
 
 
 def shrink(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:

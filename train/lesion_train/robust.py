@@ -16,7 +16,7 @@ import numpy as np
 from lesion_edge import cpu
 from lesion_edge.console import say
 from lesion_train.augment import Augmentation
-from lesion_train.augmented_dataset import AugmentedDataset, shrink
+from lesion_train.augmented_dataset import AugmentedDataset, sample_colors, shrink
 from lesion_train.config import COUNT, NOT_NEGATIVE, POSITIVE, SHARE
 from lesion_train.features import cached_features
 from lesion_train.fit import Examples, Stage, fit_stage
@@ -77,6 +77,8 @@ class RobustConfig:
     """Whether sources that show one class only are trained on, though their camera then means that class."""
     watched_images: int = field(default=100, metadata=COUNT)
     """Validation images of each class in each source that every epoch is scored on."""
+    borrowed_colors: int = field(default=1000, metadata=COUNT)
+    """Training images whose colors others borrow."""
     hidden_units: int = field(default=512, metadata=COUNT)
     """Width of the dense layer before the softmax, as in the paper."""
     head_epochs: int = field(default=3, metadata=COUNT)
@@ -203,6 +205,7 @@ def training_examples(
         size,
         config.samples_per_epoch,
         config.augmentation,
+        sample_colors(data.splits["train"].pixels, weights, config.borrowed_colors, settings.seed),
     )
     return train, watched_examples(data, size, config.watched_images, settings.seed)
 
