@@ -13,7 +13,7 @@ from lesion_edge.classifier import apply_threshold
 from lesion_export.outlier_graph import fit_limit
 
 if TYPE_CHECKING:
-    pass
+    from collections.abc import Sequence
 
 TARGET_SENSITIVITY = 0.95
 SMALLEST_CROSS_FIT = 4
@@ -103,6 +103,7 @@ def fit_operating_point(
     positive_index: int,
     method: str = "sensitivity",
     target: float = TARGET_SENSITIVITY,
+    sources: Sequence[str | None] | None = None,
 ) -> OperatingPoint:
     """Fit temperature, threshold and the outlier score's limit; more than two classes have no threshold.
 
@@ -110,13 +111,14 @@ def fit_operating_point(
         labels: (N,) class indices.
         method: one of `METHODS`.
         target: sensitivity that the method of that name keeps.
+        sources: (N,), where each image comes from, for the limit.
     """
     temperature = fit_temperature(outputs.logits, labels)
     threshold = None
     if outputs.logits.shape[1] == 2:
         score = softmax(outputs.logits / temperature)[:, positive_index]
         threshold = METHODS[method](labels == positive_index, score, target)
-    limit = None if outputs.outliers is None else fit_limit(outputs.outliers)
+    limit = None if outputs.outliers is None else fit_limit(outputs.outliers, sources)
     return OperatingPoint(temperature, threshold, positive_index, limit)
 
 
@@ -127,6 +129,7 @@ def cross_fit(
     positive_index: int,
     method: str = "sensitivity",
     target: float = TARGET_SENSITIVITY,
+    sources: Sequence[str | None] | None = None,
 ) -> Answers | None:
     """Answers for each half of the lesions at the operating point fitted on the other half.
 
@@ -147,7 +150,8 @@ def cross_fit(
     probabilities = np.empty(outputs.logits.shape)
     chosen, refused = np.empty(len(labels), np.int64), np.zeros(len(labels), bool)
     for fitted, measured in ((halves, ~halves), (~halves, halves)):
-        point = fit_operating_point(outputs.part(fitted), labels[fitted], positive_index, method, target)
+        theirs = None if sources is None else [sources[index] for index in np.flatnonzero(fitted)]
+        point = fit_operating_point(outputs.part(fitted), labels[fitted], positive_index, method, target, theirs)
         answers = point.apply(outputs.part(measured))
         probabilities[measured], chosen[measured] = answers.probabilities, answers.labels
         if answers.refused is not None:

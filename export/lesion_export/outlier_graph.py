@@ -23,6 +23,8 @@ from lesion_export.onnx_graph import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import onnx
     from numpy.typing import NDArray
 
@@ -30,6 +32,10 @@ if TYPE_CHECKING:
 
 ACCEPTANCE_RATE = 0.985
 """Share of the validation lesions that a variant answers for: each of the two questions may refuse 0.75 %."""
+SOURCE_ACCEPTANCE_RATE = 0.97
+"""The same for every source alone; 0.95 is the aim for sources not seen, which differ more."""
+SOURCE_LESIONS = 50
+"""Validation lesions that a source needs to have a say."""
 MARGIN = 1.01
 """Limit over the highest score where no validation lesion is refused, because there are too few."""
 
@@ -76,13 +82,24 @@ def append_score(model: onnx.ModelProto, score: OutlierScore) -> None:
     model.graph.output.append(helper.make_tensor_value_info(OUTLIER, TensorProto.FLOAT, ["N"]))
 
 
-def fit_limit(scores: NDArray[np.float32]) -> float:
+def fit_limit(scores: NDArray[np.float32], sources: Sequence[str | None] | None = None) -> float:
     """Limit that `ACCEPTANCE_RATE` of the validation lesions' scores (N,) do not exceed, half-way to the next.
 
-    int8 adds its own noise to the distance, so each variant has its own limit.
+    Nor do `SOURCE_ACCEPTANCE_RATE` of those of any source (N,): a limit for the usual camera refuses the others'
+    lesions. int8 adds its own noise to the distance, so each variant has its own limit.
     """
+    limits = [_accepting(scores, ACCEPTANCE_RATE)]
+    if sources is not None:
+        names = np.array([source or "" for source in sources])
+        for name in np.unique(names):
+            if (names == name).sum() >= SOURCE_LESIONS:
+                limits.append(_accepting(scores[names == name], SOURCE_ACCEPTANCE_RATE))
+    return max(limits)
+
+
+def _accepting(scores: NDArray[np.float32], rate: float) -> float:
     ordered = np.sort(scores.astype(float))[::-1]
-    refused = int((1 - ACCEPTANCE_RATE) * len(ordered))
+    refused = int((1 - rate) * len(ordered))
     return float((ordered[refused - 1] + ordered[refused]) / 2 if refused else ordered[0] * MARGIN)
 
 

@@ -142,6 +142,7 @@ def measure(
         validation.positive_index,
         options.threshold_method,
         options.target_sensitivity,
+        validation.sources,
     )
     return MeasuredVariant(name, model, outputs, point, point.apply(outputs))
 
@@ -157,6 +158,7 @@ def measure_cross_fitted(
         validation.positive_index,
         options.threshold_method,
         options.target_sensitivity,
+        validation.sources,
     )
     return None if answers is None else score_cross_fitted(answers, validation)
 

@@ -243,6 +243,20 @@ def test_limit_lets_as_many_lesions_pass_as_it_should(values: list[float], limit
     assert (shuffled > limit).mean() <= 1 - outlier_graph.ACCEPTANCE_RATE
 
 
+@pytest.mark.parametrize(
+    "foreign", [pytest.param(60, id="enough lesions"), pytest.param(49, id="too few to have a say")]
+)
+def test_no_source_is_refused_more_often_than_it_may_be(foreign: int) -> None:
+    """Its lesions, of another camera, are all further away than those of the large source."""
+    scores = np.array([0.5] * 5000 + list(np.linspace(1, 1.9, foreign)), np.float32)
+    sources = ["large"] * 5000 + ["foreign"] * foreign
+    allowed = outlier_graph.SOURCE_ACCEPTANCE_RATE
+    fitted = fit_limit(scores, sources)
+    refused = float((scores[5000:] > fitted).mean())
+    assert (refused <= 1 - allowed) is (foreign >= outlier_graph.SOURCE_LESIONS)
+    assert fit_limit(scores, [None] * len(scores)) == pytest.approx(fit_limit(scores))
+
+
 GATES = ["lesions refused", "lesions refused unlike fp32"]
 LOGITS = np.zeros((100, 2), np.float32)
 
