@@ -202,7 +202,7 @@ def split(
     splits = {}
     for name, selected in (("train", dataset.train), ("validation", [dataset.validation[i] for i in order])):
         index = [places[sample.file] for sample in selected]
-        pixels = Selection(images.pixels, index) if name == "train" else images.pixels[np.array(index)]
+        pixels: Any = Selection(images.pixels, index) if name == "train" else images.pixels[np.array(index)]
         if name == "validation":
             pixels = shrink(pixels, settings.image_size)
         splits[name] = ImageCache(selected, pixels, [images.digests[place] for place in index], [])

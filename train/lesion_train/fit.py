@@ -207,7 +207,7 @@ def watched_auc(
 
     Over all images at once, a network also scores by telling sources with many malignant lesions from others.
     """
-    names = [] if sources is None else np.unique(sources)
+    names: list[str] = [] if sources is None else np.unique(sources).tolist()
     aucs = [metrics.roc_auc(is_positive[sources == name], score[sources == name]) for name in names]
     aucs = [auc for auc in aucs if not np.isnan(auc)]
     if not aucs:
