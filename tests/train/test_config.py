@@ -22,7 +22,7 @@ PAPER, ROBUST = PaperConfig(), RobustConfig()
     [
         pytest.param("epochs=7", "epochs", 7, id="integer"),
         pytest.param("learning_rate=3e-4", "learning_rate", 3e-4, id="number"),
-        pytest.param("ema_fraction=1", "ema_fraction", 1.0, id="whole number for a number"),
+        pytest.param("cooldown_fraction=1", "cooldown_fraction", 1.0, id="whole number for a number"),
         pytest.param("balanced=false", "balanced", False, id="truth value"),
         pytest.param("first_trainable_layer=none", "first_trainable_layer", "none", id="text"),
         pytest.param("augmentation.gamma=0.8,1.2", "augmentation.gamma", (0.8, 1.2), id="pair inside a group"),
