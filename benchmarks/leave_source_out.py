@@ -234,7 +234,7 @@ def report(trained: TrainingResult, rows: list[Row], pixels: Any) -> dict[str, A
     assert outlier_score is not None
     pooled, probabilities = pool_and_predict(trained.model, pixels, outlier_score.layer)
     score = softmax(log(probabilities) / temperature)[:, POSITIVE]
-    figures = describe(rows, score) | {"refused": outlier_score.refused(pooled), "own_auc": own}
+    figures = describe(rows, score) | {"refused": float((outlier_score.score(pooled) > 1).mean()), "own_auc": own}
     labels = np.array([row["label"] == CLASSES[POSITIVE] for row in rows])
     for target in TARGETS:
         predicted = score >= threshold_for_sensitivity(is_positive, other_score, target)
