@@ -150,7 +150,7 @@ def cross_fit(
     probabilities = np.empty(outputs.logits.shape)
     chosen, refused = np.empty(len(labels), np.int64), np.zeros(len(labels), bool)
     for fitted, measured in ((halves, ~halves), (~halves, halves)):
-        theirs = None if sources is None else [sources[index] for index in np.flatnonzero(fitted)]
+        theirs = None if sources is None else [sources[index] for index in np.flatnonzero(fitted).tolist()]
         point = fit_operating_point(outputs.part(fitted), labels[fitted], positive_index, method, target, theirs)
         answers = point.apply(outputs.part(measured))
         probabilities[measured], chosen[measured] = answers.probabilities, answers.labels
