@@ -47,14 +47,12 @@ FIRST_FOLDERS = ("ham10000", "fanconic", "isic_archive")
 
 FULL = RobustConfig()
 VARIED = FULL.augmentation
-PLAIN = replace(FULL, augmentation=replace(VARIED, p_mark=0, p_round_field=0, p_borrow_color=0, p_erase=0))
 CONFIGS: dict[str, RobustConfig] = {
     "recipe": FULL,
     "single-class sources kept": replace(FULL, keep_single_class_sources=True),
-    "no marks, borrowed colors, erased parts": PLAIN,
     "no marks": replace(FULL, augmentation=replace(VARIED, p_mark=0, p_round_field=0)),
-    "no borrowed colors": replace(FULL, augmentation=replace(VARIED, p_borrow_color=0)),
-    "nothing erased": replace(FULL, augmentation=replace(VARIED, p_erase=0)),
+    "borrowed colors": replace(FULL, augmentation=replace(VARIED, p_borrow_color=0.3)),
+    "erased parts": replace(FULL, augmentation=replace(VARIED, p_erase=0.15)),
     "sources even": replace(FULL, source_exponent=0.0),
     "sources by lesions": replace(FULL, source_exponent=1.0),
     "diagnoses tempered": replace(FULL, diagnosis_exponent=0.5),

@@ -43,7 +43,7 @@ class Augmentation:
     """Probability of a ruler, a sticker or pen beside the lesion."""
     p_round_field: float = field(default=0.1, metadata=SHARE)
     """Probability of black around the round field of a dermatoscope."""
-    p_borrow_color: float = field(default=0.3, metadata=SHARE)
+    p_borrow_color: float = field(default=0.0, metadata=SHARE)
     """Probability of mean and spread of the color channels of another training image."""
     p_color: float = field(default=0.9, metadata=SHARE)
     """Probability of another camera's colours, which the next five fields describe."""
@@ -83,7 +83,7 @@ class Augmentation:
     """Probability of JPEG compression."""
     jpeg_quality: tuple[int, int] = field(default=(15, 94), metadata={"low": 1, "high": 100})
     """Quality of the JPEG as Pillow counts it, both bounds included."""
-    p_erase: float = field(default=0.15, metadata=SHARE)
+    p_erase: float = field(default=0.0, metadata=SHARE)
     """Probability of a covered rectangle (Zhong et al. 2020, arXiv:1708.04896)."""
     erased_side: tuple[float, float] = field(default=(0.1, 0.4), metadata=SHARE)
     """Its sides, as a share of the image's."""
