@@ -68,6 +68,7 @@ def edit_bundle(folder: Path, change: Callable[[dict[str, Any]], object]) -> Non
     (folder / FILE_NAME).write_text(manifest_text(content), encoding="utf-8")
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Groups for the workers of pytest-xdist: each file, and all that needs `trained_run`, which is made once."""
     if config.pluginmanager.hasplugin("xdist"):
