@@ -50,7 +50,7 @@ model: $(READY)  ## DATA=…/lesions.csv [WEIGHTS=FILE]: train the model that sh
 	$(BIN)/python -m lesion_export.ship $(MODEL)/bundle --output $(SHIPPED)
 
 test: $(READY)  ## every test, two at a time; those that need a GPU, real images or emulators skip visibly
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder --durations 20
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --durations 20
 
 test-device: $(DEVICE_READY)  ## the device's tests, where nothing is installed but [cpu], pytest and hypothesis
 	$(DEVICE_VENV)/bin/python -m pytest tests/edge_runtime

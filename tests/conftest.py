@@ -68,17 +68,12 @@ def edit_bundle(folder: Path, change: Callable[[dict[str, Any]], object]) -> Non
     (folder / FILE_NAME).write_text(manifest_text(content), encoding="utf-8")
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Groups for the workers of pytest-xdist: each file, and all that needs `trained_run`, which is made once."""
     if config.pluginmanager.hasplugin("xdist"):
-
-        def needs_run(item: pytest.Item) -> bool:
-            return "trained_run" in getattr(item, "fixturenames", ())
-
         for item in items:
-            item.add_marker(pytest.mark.xdist_group("trained_run" if needs_run(item) else str(item.path)))
-        items.sort(key=needs_run, reverse=True)  # the longest first, or one worker waits for it at the end
+            needs_run = "trained_run" in getattr(item, "fixturenames", ())
+            item.add_marker(pytest.mark.xdist_group("trained_run" if needs_run else str(item.path)))
 
 
 @dataclass(frozen=True)
