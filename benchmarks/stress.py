@@ -12,64 +12,18 @@ from __future__ import annotations
 
 import argparse
 import csv
-import io
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageEnhance
+from PIL import Image
 
 from lesion_edge import Classifier
 from lesion_edge.classifier import apply_threshold
 from lesion_edge.preprocess import load_pixels
-from lesion_train import marks
+from lesion_export.stress import OVERSAMPLING, label_changes
 
 BATCH = 8
-Change = Callable[[Image.Image, np.random.Generator], Image.Image]
-
-
-def pasted(draw: Callable[[Image.Image, np.random.Generator], None]) -> Change:
-    """One of the marks that are drawn in place."""
-
-    def change(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-        marked = image.copy()
-        draw(marked, rng)
-        return marked
-
-    return change
-
-
-def as_jpeg(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Quality 60."""
-    stream = io.BytesIO()
-    image.save(stream, "JPEG", quality=60)
-    return Image.open(stream).convert("RGB")
-
-
-def tighter(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Middle of the image, 10 % less wide and high."""
-    side = image.size[0]
-    return image.crop((round(side * 0.05), round(side * 0.05), round(side * 0.95), round(side * 0.95)))
-
-
-CHANGES: dict[str, Change] = {
-    "turned by 90 degrees": lambda image, _: image.transpose(Image.Transpose.ROTATE_90),
-    "turned by 180 degrees": lambda image, _: image.transpose(Image.Transpose.ROTATE_180),
-    "turned by 270 degrees": lambda image, _: image.transpose(Image.Transpose.ROTATE_270),
-    "mirrored left to right": lambda image, _: image.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
-    "mirrored top to bottom": lambda image, _: image.transpose(Image.Transpose.FLIP_TOP_BOTTOM),
-    "darker by 10 %": lambda image, _: ImageEnhance.Brightness(image).enhance(0.9),
-    "brighter by 10 %": lambda image, _: ImageEnhance.Brightness(image).enhance(1.1),
-    "less contrast by 10 %": lambda image, _: ImageEnhance.Contrast(image).enhance(0.9),
-    "more contrast by 10 %": lambda image, _: ImageEnhance.Contrast(image).enhance(1.1),
-    "JPEG of quality 60": as_jpeg,
-    "crop tighter by 10 %": tighter,
-    "ruler": pasted(marks.draw_ruler),
-    "sticker": pasted(marks.draw_sticker),
-    "pen": pasted(marks.draw_pen),
-    "black round field": marks.draw_round_field,
-}
 
 
 def main() -> None:
@@ -92,27 +46,24 @@ def main() -> None:
 
 
 def print_changes(classifier: Classifier, files: list[Path]) -> None:
-    """Share of changed labels and mean change of the positive class's probability, change by change."""
+    """Share of changed labels, change by change."""
     manifest = classifier.manifest
     side = manifest.image_size
-    images = [Image.fromarray(load_pixels(file, 2 * side, manifest.resize)) for file in files]
-    labels, before = answer(classifier, images)
-    print(f"| change ({len(files)} images) | labels changed | mean change of p |\n|---|---|---|")
-    for name, change in CHANGES.items():
-        changed = [change(image, np.random.default_rng(index)) for index, image in enumerate(images)]
-        others, after = answer(classifier, changed)
-        print(f"| {name} | {(others != labels).mean():.1%} | {(after - before).mean():+.3f} |", flush=True)
+    images = np.stack([load_pixels(file, OVERSAMPLING * side, manifest.resize) for file in files])
+    shares = label_changes(images, side, lambda pixels: classify(classifier, pixels))
+    print(f"| change ({len(files)} images) | labels changed |\n|---|---|")
+    for name, share in shares.items():
+        print(f"| {name} | {share:.1%} |")
 
 
-def answer(classifier: Classifier, images: list[Image.Image]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Labels and probabilities of the positive class, each (N,), of square images."""
-    manifest = classifier.manifest
-    pixels = np.stack([load_pixels(image, manifest.image_size) for image in images])
+def classify(classifier: Classifier, pixels: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Class indices (N,) of images at the network's size, whether it would refuse them or not."""
     outputs = [classifier.run(pixels[start : start + BATCH]) for start in range(0, len(pixels), BATCH)]
     probabilities = np.concatenate([output["probabilities"] for output in outputs])
-    positive_index = manifest.class_names.index(manifest.positive_class)
-    labels = apply_threshold(probabilities, classifier.threshold, positive_index)
-    return labels, probabilities[:, positive_index]
+    manifest = classifier.manifest
+    return apply_threshold(
+        probabilities, classifier.threshold, manifest.class_names.index(manifest.positive_class)
+    )
 
 
 def print_peaks(classifier: Classifier, root: Path, rows: list[dict[str, str]], masks: Path) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from lesion_edge.intervals import SMALLEST_CLASS
 from lesion_edge.metrics import format_metric
 from lesion_export.scores import RATES
+from lesion_export.stress import MARKS, STRESS_IMAGES
 from lesion_train.run import flatten
 
 if TYPE_CHECKING:
@@ -65,6 +66,9 @@ def model_card(manifest: Manifest, run: dict[str, Any], gates: list[Gate], notes
         refusals=any(variant.metrics.get("out_of_distribution") for variant in manifest.variants.values()),
         subgroups=metrics["subgroups"],
         differences=_differences(manifest.variants),
+        label_changes=metrics.get("label_changes"),
+        marks=MARKS,
+        stress_images=STRESS_IMAGES,
         calibration=manifest.provenance.get("calibration"),
         gates=gates,
     )

@@ -9,16 +9,17 @@ from lesion_edge import monitor
 from lesion_edge.console import say
 from lesion_edge.selftest import TOLERANCES, expected_answers
 from lesion_edge.session import open_session
-from lesion_export import gates
+from lesion_export import gates, stress
 from lesion_export.convert import convert, set_temperature
 from lesion_export.fp16 import largest_value, to_half
 from lesion_export.onnx_graph import IMAGE, LOGITS, OUTLIER, PROBABILITIES, has_outlier_score, run_model
 from lesion_export.operating_point import Answers, OperatingPoint, Outputs, cross_fit, fit_operating_point
 from lesion_export.outlier_graph import append_score, set_limit
 from lesion_export.quantization.int8 import make_int8
-from lesion_export.run_images import keras_outputs, read_validation_set
+from lesion_export.run_images import keras_outputs, read_pixels, read_validation_set
 from lesion_export.scores import score_cross_fitted, score_subgroups, score_variant, threshold_table
 from lesion_train.outlier_score import OutlierScore
+from lesion_train.sources import choose_evenly
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -100,6 +101,7 @@ def build(run: Run, options: ExportOptions) -> ExportedVariants:
             measured.append(gates.speed_gate("int8", ratio))
         if variant.name == "fp16":
             measured.append(gates.range_gate(largest_value(reference.model, validation.pixels)))
+    first = variants[0] if variants else reference
     looks = [monitor.measure(image) for image in validation.pixels]
     contents, entries = {}, {}
     for variant in [*variants, reference]:
@@ -112,6 +114,7 @@ def build(run: Run, options: ExportOptions) -> ExportedVariants:
                 "cross_fitted": measure_cross_fitted(variant, validation, options),
                 "subgroups": score_subgroups(variant.answers, reference.answers, validation),
                 **_share_refused(variant.answers),
+                **({"label_changes": measure_stress(variant, run)} if variant is first else {}),
             },
             "reference": reference_distributions(variant, looks),
         }
@@ -161,6 +164,19 @@ def measure_cross_fitted(
         validation.sources,
     )
     return None if answers is None else score_cross_fitted(answers, validation)
+
+
+def measure_stress(variant: MeasuredVariant, run: Run) -> dict[str, float]:
+    """Share of changed labels by kind of change, on validation images of each class in each source alike."""
+    cells = {(sample.source, sample.label) for sample in run.validation}
+    chosen = choose_evenly(run.validation, -(-stress.STRESS_IMAGES // len(cells)), 0)
+    samples = [run.validation[index] for index in chosen.tolist()]
+    images = read_pixels(run, samples, stress.OVERSAMPLING * run.image_size)
+
+    def classify(pixels: NDArray[np.uint8]) -> NDArray[np.int64]:
+        return variant.point.apply(Outputs(*run_model(variant.model, pixels, [LOGITS], "stress test"))).labels
+
+    return stress.label_changes(images, run.image_size, classify)
 
 
 def compare(

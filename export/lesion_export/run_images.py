@@ -75,8 +75,11 @@ def lesion_numbers(samples: list[Sample]) -> NDArray[np.int64]:
     return np.array([known[name] for name in names], np.int64)
 
 
-def read_pixels(run: Run, samples: list[Sample]) -> NDArray[np.uint8]:
+def read_pixels(run: Run, samples: list[Sample], size: int | None = None) -> NDArray[np.uint8]:
     """Decode images as the device does, after proving that they are those of the training.
+
+    Args:
+        size: side S of the results, pixels; that of the network's input where none is named.
 
     Returns:
         uint8 (N, S, S, 3), RGB.
@@ -84,7 +87,8 @@ def read_pixels(run: Run, samples: list[Sample]) -> NDArray[np.uint8]:
     Raises:
         LesionEdgeError: an image is missing or another than it was.
     """
-    pixels = np.empty((len(samples), run.image_size, run.image_size, 3), np.uint8)
+    size = size or run.image_size
+    pixels = np.empty((len(samples), size, size, 3), np.uint8)
     for index, sample in enumerate(samples):
         path = run.root / sample.file
         try:
@@ -93,7 +97,7 @@ def read_pixels(run: Run, samples: list[Sample]) -> NDArray[np.uint8]:
             raise LesionEdgeError(f"{path}: {os.strerror(error.errno or 0)}; if they have moved: --data") from None
         if hashlib.sha256(content).hexdigest() != sample.sha256:
             raise LesionEdgeError(f"{path} has changed since the training")
-        pixels[index] = load_pixels(content, run.image_size, run.resize)
+        pixels[index] = load_pixels(content, size, run.resize)
     return pixels
 
 
