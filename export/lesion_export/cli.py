@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -47,6 +48,17 @@ def export(
         Path | None,
         typer.Option(metavar="KEY", help="PEM file of an ECDSA private key; its signature goes into the bundle."),
     ] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="BUNDLE",
+            help="Earlier bundle to compare with on the validation images; "
+            "answers that changed go to standard output as CSV.",
+        ),
+    ] = None,
+    max_loss: Annotated[
+        float, typer.Option(min=0, max=1, help="ROC AUC, sensitivity and specificity that may be lost against it.")
+    ] = 0.01,
     cache: Annotated[
         Path | None,
         typer.Option(
@@ -80,9 +92,14 @@ def export(
         max_drop=max_drop,
         threshold_method=threshold_method,
         target_sensitivity=target_sensitivity,
+        against=against,
+        max_loss=max_loss,
         cache=cache or _user_cache(),
     )
     exported = build(finished_run, options)
+    if exported.comparison is not None:
+        exported.comparison.write_changed(sys.stdout)
+        say(exported.comparison.sentence())
     say(gates.table(exported.gates))
     if not gates.all_passed(exported.gates):
         failed = sum(not gate.passed for gate in exported.gates)
@@ -124,6 +141,7 @@ def _provenance(run: Run, exported: ExportedVariants, max_drop: float) -> dict[s
         },
         "calibration": exported.calibration,
         "max_drop": max_drop,
+        "against": exported.comparison.record() if exported.comparison else None,
         "gates": [asdict(gate) for gate in exported.gates],
     }
 

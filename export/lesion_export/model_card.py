@@ -69,6 +69,7 @@ def model_card(manifest: Manifest, run: dict[str, Any], gates: list[Gate], notes
         label_changes=metrics.get("label_changes"),
         marks=MARKS,
         stress_images=STRESS_IMAGES,
+        against=manifest.provenance.get("against"),
         calibration=manifest.provenance.get("calibration"),
         gates=gates,
     )

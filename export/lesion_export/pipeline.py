@@ -10,6 +10,7 @@ from lesion_edge.console import say
 from lesion_edge.selftest import TOLERANCES, expected_answers
 from lesion_edge.session import open_session
 from lesion_export import gates, stress
+from lesion_export.against import Comparison, compare_with_earlier, open_earlier
 from lesion_export.convert import convert, set_temperature
 from lesion_export.fp16 import largest_value, to_half
 from lesion_export.onnx_graph import IMAGE, LOGITS, OUTLIER, PROBABILITIES, has_outlier_score, run_model
@@ -44,6 +45,10 @@ class ExportOptions:
     threshold_method: str
     """One of `lesion_export.operating_point.METHODS`."""
     target_sensitivity: float
+    against: Path | None
+    """Earlier bundle to compare with."""
+    max_loss: float
+    """ROC AUC, sensitivity and specificity that may be lost against it."""
     cache: Path
     """Folder for what a second export need not compute again."""
 
@@ -59,6 +64,8 @@ class ExportedVariants:
     gates: list[Gate]
     calibration: dict[str, Any] | None
     """How int8 was calibrated; None without int8."""
+    comparison: Comparison | None
+    """With an earlier bundle, if there is one."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +81,7 @@ class MeasuredVariant:
 
 def build(run: Run, options: ExportOptions) -> ExportedVariants:
     """Make every variant asked for, from the run's model and images."""
+    earlier = open_earlier(options.against, run) if options.against else None
     validation, score = read_validation_set(run), OutlierScore.load(run.folder)
     model, expected = convert_run(run, score, validation)
     reference = measure("fp32", model, validation, options)
@@ -102,6 +110,10 @@ def build(run: Run, options: ExportOptions) -> ExportedVariants:
         if variant.name == "fp16":
             measured.append(gates.range_gate(largest_value(reference.model, validation.pixels)))
     first = variants[0] if variants else reference
+    comparison = None
+    if earlier is not None:
+        comparison = compare_with_earlier(earlier, first, run, validation)
+        measured += comparison.gates(options.max_loss)
     looks = [monitor.measure(image) for image in validation.pixels]
     contents, entries = {}, {}
     for variant in [*variants, reference]:
@@ -118,7 +130,7 @@ def build(run: Run, options: ExportOptions) -> ExportedVariants:
             },
             "reference": reference_distributions(variant, looks),
         }
-    return ExportedVariants(contents, entries, measured, calibration)
+    return ExportedVariants(contents, entries, measured, calibration, comparison)
 
 
 def convert_run(
