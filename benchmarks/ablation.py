@@ -17,7 +17,7 @@ import numpy as np
 
 from lesion_edge import metrics
 from lesion_edge.preprocess import load_pixels
-from lesion_train.augment import Augmentation
+from lesion_train.augment import NO_AUGMENTATION
 from lesion_train.features import predict_batches
 from lesion_train.outlier_score import OutlierScoreConfig
 from lesion_train.recipe import TrainingData, load_training_data
@@ -29,22 +29,6 @@ VARIED = FULL.augmentation
 NO_COLOR = replace(VARIED, p_color=0, p_illumination=0)
 NO_DEGRADING = replace(VARIED, p_downscale=0, p_blur=0, p_noise=0, p_jpeg=0)
 NOTHING_DRAWN = replace(VARIED, p_mark=0, p_round_field=0)
-NONE = Augmentation(
-    p_keep_whole=1,
-    p_mark=0,
-    p_round_field=0,
-    p_borrow_color=0,
-    p_erase=0,
-    p_flip=0,
-    quarter_turns=False,
-    p_rotate=0,
-    p_color=0,
-    p_illumination=0,
-    p_downscale=0,
-    p_blur=0,
-    p_noise=0,
-    p_jpeg=0,
-)
 MILDER_COLOR = replace(
     VARIED,
     saturation=(0.7, 1.3),
@@ -63,7 +47,7 @@ WITHOUT: dict[str, RobustConfig] = {
     "a third of the learning rate": replace(FULL, learning_rate=5e-5),
     "three times the learning rate": replace(FULL, learning_rate=4.5e-4),
     "norms not folded": replace(FULL, fold_batchnorm=False),
-    "no augmentation": replace(FULL, augmentation=NONE),
+    "no augmentation": replace(FULL, augmentation=NO_AUGMENTATION),
     "no colors and light": replace(FULL, augmentation=NO_COLOR),
     "milder colors": replace(FULL, augmentation=MILDER_COLOR),
     "milder framing": replace(FULL, augmentation=MILDER_CROPS),

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lesion_train.augment import (
+    NO_AUGMENTATION,
     Augmentation,
     augment,
     borrow_color,
@@ -27,22 +28,6 @@ from lesion_train.synthetic import draw_lesion
 
 SIZE = 48
 CONFIG = Augmentation()
-NONE = Augmentation(
-    p_keep_whole=1,
-    p_flip=0,
-    quarter_turns=False,
-    p_rotate=0,
-    p_mark=0,
-    p_round_field=0,
-    p_borrow_color=0,
-    p_color=0,
-    p_illumination=0,
-    p_downscale=0,
-    p_blur=0,
-    p_noise=0,
-    p_jpeg=0,
-    p_erase=0,
-)
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +66,7 @@ def test_the_image_itself_stays_as_it_is(image: NDArray[np.uint8]) -> None:
 def test_with_every_probability_zero_only_the_size_changes(image: NDArray[np.uint8]) -> None:
     resized = np.asarray(Image.fromarray(image).resize((SIZE, SIZE), Image.Resampling.BILINEAR))
     for seed in range(10):
-        assert np.array_equal(augment(image, SIZE, NONE, np.random.default_rng(seed)), resized)
+        assert np.array_equal(augment(image, SIZE, NO_AUGMENTATION, np.random.default_rng(seed)), resized)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +88,8 @@ def test_with_every_probability_zero_only_the_size_changes(image: NDArray[np.uin
     ],
 )
 def test_each_probability_switches_its_change_on(change: dict[str, Any], image: NDArray[np.uint8]) -> None:
-    config, plain = replace(NONE, **change), augment(image, SIZE, NONE, np.random.default_rng(0))
+    config = replace(NO_AUGMENTATION, **change)
+    plain = augment(image, SIZE, NO_AUGMENTATION, np.random.default_rng(0))
     views = [augment(image, SIZE, config, np.random.default_rng(seed)) for seed in range(8)]
     assert sum(not np.array_equal(view, plain) for view in views) >= 4
 
@@ -166,7 +152,7 @@ def test_degrading_loses_detail_sometimes_much_of_it() -> None:
 def test_colors_are_borrowed_by_any_share_of_the_way() -> None:
     own = np.random.default_rng(0).normal(120, 20, (32, 32, 3)).astype(np.float32)
     other = np.array([[[40, 90, 160], [20, 20, 20]]], np.float32)
-    config = replace(NONE, p_borrow_color=1)
+    config = replace(NO_AUGMENTATION, p_borrow_color=1)
     views = [borrow_color(own, other, config, np.random.default_rng(seed)) for seed in range(200)]
     means = np.stack([view.mean(axis=(0, 1)) for view in views])
     assert means.min(axis=0) == pytest.approx([40, 90, 120], abs=4)
@@ -183,7 +169,7 @@ def test_measured_colors_are_mean_and_spread_of_each_channel() -> None:
 
 def test_an_erased_rectangle_is_small_and_of_one_color(image: NDArray[np.uint8]) -> None:
     for seed in range(30):
-        erased = erase(image, replace(NONE, p_erase=1), np.random.default_rng(seed))
+        erased = erase(image, replace(NO_AUGMENTATION, p_erase=1), np.random.default_rng(seed))
         changed = (erased != image).any(axis=2)
         assert changed.mean() <= 0.16
         assert len(np.unique(erased[changed], axis=0)) == 1

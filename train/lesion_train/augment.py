@@ -89,6 +89,25 @@ class Augmentation:
     """Its sides, as a share of the image's."""
 
 
+NO_AUGMENTATION = Augmentation(
+    p_keep_whole=1,
+    p_flip=0,
+    quarter_turns=False,
+    p_rotate=0,
+    p_mark=0,
+    p_round_field=0,
+    p_borrow_color=0,
+    p_color=0,
+    p_illumination=0,
+    p_downscale=0,
+    p_blur=0,
+    p_noise=0,
+    p_jpeg=0,
+    p_erase=0,
+)
+"""Images as they are, to compare with."""
+
+
 def augment(
     pixels: Pixels,
     size: int,
