@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from lesion_edge.monitor import Monitor
     from lesion_edge.output import Format, PredictionWriter
     from lesion_edge.resume import CompletedRows, Record
-    from lesion_edge.watch import Watcher
+    from lesion_edge.watch import Pace, Watcher
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,8 @@ class InferenceOptions:
     report: Path | None = None
     resume: bool = False
     watch: bool = False
+    pace: Pace | None = None
+    """Waiting times of `watch`; None takes the usual ones."""
     audit: Path | None = None
     audit_paths: bool = False
     monitor: Path | None = None
@@ -81,7 +83,8 @@ def run(options: InferenceOptions) -> bool:
         if options.watch:
             from lesion_edge.watch import Watcher
 
-            watched = Watcher(options.paths, output.completed.latest_stamps() if output.completed else {})
+            stamps = output.completed.latest_stamps() if output.completed else {}
+            watched = Watcher(options.paths, stamps, options.pace)
         predictions = _predictions(
             options, classifier, watched or stdin_paths, images, post_processors, output.record
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lesion_edge.console import say
@@ -16,12 +17,17 @@ if TYPE_CHECKING:
 
     from lesion_edge.classifier import Prediction
 
-SETTLED = 2.0
-"""Seconds without a change of size or time after which a file is tried."""
-PATIENCE = 30.0
-"""Seconds without a change after which a file that cannot be used becomes an error row."""
-INTERVAL = 1.0
-"""Least seconds between two scans of the folder."""
+
+@dataclass(frozen=True)
+class Pace:
+    """Waiting times of a watch, in seconds."""
+
+    settled: float = 2.0
+    """Without a change of size or time after which a file is tried."""
+    patience: float = 30.0
+    """Without a change after which a file that cannot be used becomes an error row."""
+    interval: float = 1.0
+    """At least between two scans of the folder."""
 
 
 class Watcher:
@@ -30,14 +36,20 @@ class Watcher:
     Args:
         paths: folders, searched recursively, or files.
         done: stamp of each file that has its row, by absolute path; None where the stamp is not known.
+        pace: how long to wait for what.
         clock: seconds, never going back; not the wall clock, which a camera may have wrong.
     """
 
     def __init__(
-        self, paths: Sequence[str], done: dict[str, Stamp | None], clock: Callable[[], float] = time.monotonic
+        self,
+        paths: Sequence[str],
+        done: dict[str, Stamp | None],
+        pace: Pace | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._paths = paths
         self._done = done
+        self._pace = pace or Pace()
         self._clock = clock
         self._since: dict[str, tuple[Stamp, float]] = {}
         self._passed_over: set[str] = set()
@@ -53,7 +65,7 @@ class Watcher:
                 continue
             before = known.get(path)
             self._since[path] = before if before is not None and before[0] == stamp else (stamp, now)
-        return [path for path, (_, since) in self._since.items() if now - since >= SETTLED]
+        return [path for path, (_, since) in self._since.items() if now - since >= self._pace.settled]
 
     def _has_row(self, path: str, stamp: Stamp) -> bool:
         key = os.path.abspath(path)
@@ -82,7 +94,7 @@ class Watcher:
     def accept(self, prediction: Prediction) -> bool:
         """Whether a prediction is final; an image that may still be growing is tried again."""
         known = self._since.get(prediction.path)
-        if prediction.error is not None and known is not None and self._clock() - known[1] < PATIENCE:
+        if prediction.error is not None and known is not None and self._clock() - known[1] < self._pace.patience:
             return False
         key = os.path.abspath(prediction.path)
         if key in self._done:
@@ -99,4 +111,4 @@ class Watcher:
             ready = self.poll()
             scan_time = self._clock() - start
             yield from filter(self.accept, classify(ready))
-            sleep(max(INTERVAL, 10 * scan_time))
+            sleep(max(self._pace.interval, 10 * scan_time))

@@ -15,9 +15,11 @@ from PIL import Image
 from lesion_edge import Classifier, LesionEdgeError, Prediction
 from lesion_edge.inference import InferenceOptions, run
 from lesion_edge.resume import stamp_of
-from lesion_edge.watch import PATIENCE, SETTLED, Watcher
+from lesion_edge.watch import Pace, Watcher
 
 pytest.importorskip("onnxruntime")
+
+PACE = Pace()
 
 
 class Clock:
@@ -49,48 +51,48 @@ def answer(path: Path | str, error: str | None = None) -> Prediction:
 
 
 def test_file_is_tried_once_it_has_not_changed_for_a_while(folder: Path, clock: Clock) -> None:
-    watcher = Watcher([str(folder)], {}, clock)
+    watcher = Watcher([str(folder)], {}, clock=clock)
     path = folder / "a.jpg"
     path.write_bytes(b"1")
     assert watcher.poll() == []
-    clock.sleep(SETTLED - 0.1)
+    clock.sleep(PACE.settled - 0.1)
     path.write_bytes(b"12")
     assert watcher.poll() == [], "it grew"
-    clock.sleep(SETTLED - 0.1)
+    clock.sleep(PACE.settled - 0.1)
     os.utime(path, ns=(1, 1))
     assert watcher.poll() == [], "it was written to"
-    clock.sleep(SETTLED)
+    clock.sleep(PACE.settled)
     assert watcher.poll() == [str(path)]
     assert watcher.accept(answer(path))
     assert watcher.poll() == [], "it has its row"
 
 
 def test_unusable_file_gets_its_row_only_when_it_has_stopped_changing_for_long(folder: Path, clock: Clock) -> None:
-    watcher = Watcher([str(folder)], {}, clock)
+    watcher = Watcher([str(folder)], {}, clock=clock)
     path = folder / "slow.jpg"
     path.write_bytes(b"1")
     watcher.poll()
-    clock.sleep(SETTLED)
+    clock.sleep(PACE.settled)
     assert watcher.poll() == [str(path)]
     assert not watcher.accept(answer(path, "truncated"))
     path.write_bytes(b"12")
-    clock.sleep(PATIENCE)
+    clock.sleep(PACE.patience)
     assert watcher.poll() == [], "the rest is coming"
-    clock.sleep(SETTLED)
+    clock.sleep(PACE.settled)
     assert watcher.poll() == [str(path)]
     assert not watcher.accept(answer(path, "truncated"))
-    clock.sleep(PATIENCE)
+    clock.sleep(PACE.patience)
     assert watcher.poll() == [str(path)]
     assert watcher.accept(answer(path, "truncated"))
     assert watcher.poll() == []
 
 
 def test_refused_image_is_finished_at_once(folder: Path, clock: Clock) -> None:
-    watcher = Watcher([str(folder)], {}, clock)
+    watcher = Watcher([str(folder)], {}, clock=clock)
     path = folder / "cat.jpg"
     path.write_bytes(b"1")
     watcher.poll()
-    clock.sleep(SETTLED)
+    clock.sleep(PACE.settled)
     assert watcher.poll() == [str(path)]
     assert watcher.accept(Prediction(path=str(path), probabilities={"benign": 0.9, "malignant": 0.1}))
     assert watcher.poll() == []
@@ -99,10 +101,10 @@ def test_refused_image_is_finished_at_once(folder: Path, clock: Clock) -> None:
 def test_what_is_done_vanished_or_no_image_is_passed_over(folder: Path, clock: Clock) -> None:
     for name in ("done.jpg", "gone.jpg", "notes.txt", ".hidden.jpg", "new.jpg"):
         (folder / name).write_bytes(b"1")
-    watcher = Watcher([str(folder)], {str(folder / "done.jpg"): None}, clock)
+    watcher = Watcher([str(folder)], {str(folder / "done.jpg"): None}, clock=clock)
     watcher.poll()
     os.remove(folder / "gone.jpg")
-    clock.sleep(SETTLED)
+    clock.sleep(PACE.settled)
     assert watcher.poll() == [str(folder / "new.jpg")]
 
 
@@ -111,12 +113,12 @@ def test_overwritten_file_is_answered_again_and_said(
 ) -> None:
     path = folder / "latest.jpg"
     path.write_bytes(b"1")
-    watcher = Watcher([str(folder)], {str(path): stamp_of(str(path))}, clock)
-    clock.sleep(SETTLED)
+    watcher = Watcher([str(folder)], {str(path): stamp_of(str(path))}, clock=clock)
+    clock.sleep(PACE.settled)
     assert watcher.poll() == [], "it has its row"
     path.write_bytes(b"22")
     assert watcher.poll() == []
-    clock.sleep(SETTLED)
+    clock.sleep(PACE.settled)
     assert watcher.poll() == [str(path)]
     assert watcher.accept(answer(path))
     assert capsys.readouterr().err == f"{path} has changed since its row was written: answered again\n"
@@ -127,7 +129,7 @@ def test_folder_that_is_away_for_a_while_is_waited_for(
     folder: Path, clock: Clock, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folder / "a.jpg").write_bytes(b"1")
-    watcher = Watcher([str(folder)], {str(folder / "a.jpg"): None}, clock)
+    watcher = Watcher([str(folder)], {str(folder / "a.jpg"): None}, clock=clock)
     watcher.poll()
     away = folder.rename(folder.with_name("away"))
     assert watcher.poll() == watcher.poll() == []
@@ -135,7 +137,7 @@ def test_folder_that_is_away_for_a_while_is_waited_for(
     away.rename(folder)
     (folder / "b.jpg").write_bytes(b"1")
     watcher.poll()
-    clock.sleep(SETTLED)
+    clock.sleep(PACE.settled)
     assert watcher.poll() == [str(folder / "b.jpg")], "a.jpg has its row still"
 
 
@@ -152,7 +154,7 @@ def test_predictions_come_as_the_files_do(bundle: Path, folder: Path, clock: Clo
     content = (folder / "a.png").read_bytes()
     (folder / "b.png").write_bytes(content[:60])
     (folder / "c.png").write_bytes(content[:60])
-    watcher = Watcher([str(folder)], {}, clock)
+    watcher = Watcher([str(folder)], {}, clock=clock)
     naps = 0
 
     def sleep(seconds: float) -> None:
@@ -168,22 +170,35 @@ def test_predictions_come_as_the_files_do(bundle: Path, folder: Path, clock: Clo
         ("b.png", "ok"),
         ("c.png", "error"),
     ]
-    assert clock.now >= PATIENCE
+    assert clock.now >= PACE.patience
+
+
+WATCH = """
+import sys
+from pathlib import Path
+from lesion_edge.console import exit_codes
+from lesion_edge.inference import InferenceOptions, run
+from lesion_edge.watch import Pace
+folder, model, output = sys.argv[1:]
+with exit_codes("lesion-infer"):
+    pace = Pace(settled=0.05, interval=0.05)
+    run(InferenceOptions([folder], Path(model), Path(output), watch=True, pace=pace, evaluate=True))
+"""
 
 
 def test_restart_goes_on_with_the_output(bundle: Path, folder: Path, tmp_path: Path) -> None:
     """Two watches in a row, each ended with Ctrl-C, give each file one row."""
     output = tmp_path / "out.csv"
-    code = "import lesion_edge.watch as w; w.SETTLED = w.INTERVAL = 0.05\nfrom lesion_edge.cli import main; main()"
     for number in (1, 2):
         Image.new("RGB", (40, 40), (100 * number, 20, 20)).save(folder / f"{number}.png")
         with subprocess.Popen(
-            [sys.executable, "-c", code, folder, "--model", bundle, "--output", output, "--watch", "--evaluate"],
+            [sys.executable, "-c", WATCH, folder, bundle, output],
             stderr=subprocess.PIPE,
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         ) as process:
             while not output.exists() or len(output.read_bytes().splitlines()) < number + 1:
-                assert process.poll() is None
+                with pytest.raises(subprocess.TimeoutExpired):
+                    process.wait(0.02)
             process.send_signal(signal.SIGINT)
             assert process.wait(30) == 130
             assert process.stderr
