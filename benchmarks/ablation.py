@@ -21,7 +21,8 @@ from lesion_train.augment import NO_AUGMENTATION
 from lesion_train.features import predict_batches
 from lesion_train.outlier_score import OutlierScoreConfig
 from lesion_train.recipe import TrainingData, load_training_data
-from lesion_train.robust import RobustConfig, fit_robust
+from lesion_train.robust import fit_robust
+from lesion_train.robust_config import RobustConfig
 from lesion_train.run import TrainConfig
 
 FULL = RobustConfig()

@@ -32,7 +32,8 @@ from lesion_train.dataset import Dataset, split_by_group
 from lesion_train.image_cache import ImageCache, decode
 from lesion_train.outlier_score import pool_and_predict
 from lesion_train.recipe import TrainingData, TrainingResult
-from lesion_train.robust import RobustConfig, fit_robust, select_samples
+from lesion_train.robust import fit_robust, select_samples
+from lesion_train.robust_config import RobustConfig
 from lesion_train.run import Sample, TrainConfig
 from lesion_train.sources import one_image_per_lesion
 

@@ -11,7 +11,7 @@ import pytest
 from lesion_edge.errors import LesionEdgeError
 from lesion_train.config import field_table, override
 from lesion_train.paper import PaperConfig
-from lesion_train.robust import RobustConfig
+from lesion_train.robust_config import RobustConfig
 from lesion_train.run import flatten
 
 PAPER, ROBUST = PaperConfig(), RobustConfig()

@@ -20,7 +20,7 @@ from lesion_train.image_cache import ImageCache
 from lesion_train.outlier_score import OutlierScoreConfig
 from lesion_train.probe import probe_sources
 from lesion_train.recipe import TrainingData, TrainingResult
-from lesion_train.robust import RobustConfig
+from lesion_train.robust_config import RobustConfig
 from lesion_train.run import Sample, TrainConfig
 
 keras = pytest.importorskip("keras")

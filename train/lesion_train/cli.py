@@ -70,7 +70,8 @@ def train(
     _require_tensorflow()
     from lesion_train.config import override
     from lesion_train.paper import PaperConfig, train_paper
-    from lesion_train.robust import RobustConfig, train_robust
+    from lesion_train.robust import train_robust
+    from lesion_train.robust_config import RobustConfig
     from lesion_train.run import TrainConfig
 
     recipes: dict[str, tuple[Any, Callable[..., TrainingResult]]] = {
