@@ -17,6 +17,7 @@ from lesion_train.augment import Augmentation
 from lesion_train.augmented_dataset import AugmentedDataset, shrink
 from lesion_train.dataset import Dataset
 from lesion_train.image_cache import ImageCache
+from lesion_train.optimizer import learning_rate_schedule
 from lesion_train.outlier_score import OutlierScoreConfig
 from lesion_train.probe import probe_sources
 from lesion_train.recipe import TrainingData, TrainingResult
@@ -139,7 +140,7 @@ def test_shrinking_keeps_the_order_and_the_mean() -> None:
 
 def test_learning_rate_rises_stays_level_and_falls_to_its_end() -> None:
     config = RobustConfig(epochs=4, samples_per_epoch=6400, batch_size=64, cooldown_fraction=0.25)
-    schedule = robust.learning_rate_schedule(config)
+    schedule = learning_rate_schedule(config)
     start, level, cooling, later, end = (float(schedule(step)) for step in (0, 63, 301, 350, 400))
     assert start == pytest.approx(config.learning_rate / 10)
     assert level == pytest.approx(config.learning_rate)
@@ -147,7 +148,7 @@ def test_learning_rate_rises_stays_level_and_falls_to_its_end() -> None:
 
 
 def test_a_longer_training_begins_as_a_shorter_one() -> None:
-    shorter, longer = (robust.learning_rate_schedule(RobustConfig(epochs=epochs)) for epochs in (4, 9))
+    shorter, longer = (learning_rate_schedule(RobustConfig(epochs=epochs)) for epochs in (4, 9))
     steps = range(0, 4 * 15000 // 64 * 3 // 4, 50)
     assert [float(shorter(step)) for step in steps] == [float(longer(step)) for step in steps]
 
