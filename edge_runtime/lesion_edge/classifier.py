@@ -14,7 +14,7 @@ import numpy as np
 
 from lesion_edge.cpu import available_cpus
 from lesion_edge.errors import ImageError, LesionEdgeError
-from lesion_edge.manifest import Manifest, load_manifest, read_variant
+from lesion_edge.manifest import FILE_NAME, Manifest, load_manifest, read_variant
 from lesion_edge.parallel import ordered_map
 from lesion_edge.preprocess import Source, load_pixels, read_content
 from lesion_edge.session import check_signature, choose_device, open_session
@@ -168,6 +168,11 @@ class Classifier:
 
     def _best_variant(self, variant: str | None) -> str:
         return variant or _preferred_variant(self.manifest, self.device)
+
+    @property
+    def manifest_file(self) -> str:
+        """Path of the bundle's manifest, as it was named."""
+        return os.path.join(self._arguments[0], FILE_NAME)
 
     def check_device(self) -> None:
         """Run the self-test before the first answer on any device but the CPU; once, by itself in `predict`.

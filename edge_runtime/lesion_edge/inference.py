@@ -84,7 +84,7 @@ def run(options: InferenceOptions) -> bool:
             from lesion_edge.watch import Watcher
 
             stamps = output.completed.latest_stamps() if output.completed else {}
-            watched = Watcher(options.paths, stamps, options.pace)
+            watched = Watcher(options.paths, stamps, options.pace, classifier.manifest_file)
         predictions = _predictions(
             options, classifier, watched or stdin_paths, images, post_processors, output.record
         )

@@ -37,6 +37,7 @@ class Watcher:
         paths: folders, searched recursively, or files.
         done: stamp of each file that has its row, by absolute path; None where the stamp is not known.
         pace: how long to wait for what.
+        manifest: that of the bundle in use, which a later release may replace.
         clock: seconds, never going back; not the wall clock, which a camera may have wrong.
     """
 
@@ -45,6 +46,7 @@ class Watcher:
         paths: Sequence[str],
         done: dict[str, Stamp | None],
         pace: Pace | None = None,
+        manifest: str | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._paths = paths
@@ -54,9 +56,12 @@ class Watcher:
         self._since: dict[str, tuple[Stamp, float]] = {}
         self._passed_over: set[str] = set()
         self._away: set[str] = set()
+        self._manifest = manifest
+        self._manifest_stamp = stamp_of(manifest) if manifest else MISSING
 
     def poll(self) -> list[str]:
         """Files that have settled and have no row yet, or have changed since."""
+        self._say_replaced()
         now = self._clock()
         known, self._since = self._since, {}
         for path in self._files():
@@ -90,6 +95,13 @@ class Watcher:
         if path not in self._passed_over:
             self._passed_over.add(path)
             say(f"passed over, no image: {path}")
+
+    def _say_replaced(self) -> None:
+        """Tell that there is another bundle by now; a folder that is being exchanged has none for a moment."""
+        stamp = stamp_of(self._manifest) if self._manifest else MISSING
+        if stamp not in (MISSING, self._manifest_stamp):
+            self._manifest_stamp = stamp
+            say(f"{self._manifest} was replaced: --watch goes on with the one it began with until the next start")
 
     def accept(self, prediction: Prediction) -> bool:
         """Whether a prediction is final; an image that may still be growing is tried again."""

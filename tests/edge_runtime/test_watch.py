@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from lesion_edge import Classifier, LesionEdgeError, Prediction
+from lesion_edge.classifier import SHIPPED_BUNDLE
 from lesion_edge.inference import InferenceOptions, run
 from lesion_edge.resume import stamp_of
 from lesion_edge.watch import Pace, Watcher
@@ -177,6 +180,7 @@ WATCH = """
 import sys
 from pathlib import Path
 from lesion_edge.console import exit_codes
+from lesion_edge.classifier import SHIPPED_BUNDLE
 from lesion_edge.inference import InferenceOptions, run
 from lesion_edge.watch import Pace
 folder, model, output = sys.argv[1:]
@@ -207,3 +211,27 @@ def test_restart_goes_on_with_the_output(bundle: Path, folder: Path, tmp_path: P
             assert f"not compared: {number} images" in said, "it is evaluated at the end"
     paths = [line.split(",")[0] for line in output.read_text().splitlines()[1:]]
     assert paths == [str(folder / "1.png"), str(folder / "2.png")]
+
+
+@pytest.mark.skipif(not SHIPPED_BUNDLE.is_dir(), reason="no model ships with this checkout")
+def test_replaced_bundle_is_said_once_and_not_taken(
+    folder: Path, clock: Clock, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle, later = tmp_path / "bundle", tmp_path / "later"
+    shutil.copytree(SHIPPED_BUNDLE, bundle)
+    shutil.copytree(SHIPPED_BUNDLE, later)
+    os.utime(later / "manifest.json", ns=(1, 1))
+    classifier = Classifier.load(bundle, "cpu")
+    watcher = Watcher([str(folder)], {}, PACE, classifier.manifest_file, clock)
+    watcher.poll()
+    shutil.rmtree(bundle)
+    watcher.poll()
+    assert capsys.readouterr().err == "", "half-way through an exchange"
+    later.rename(bundle)
+    watcher.poll()
+    watcher.poll()
+    said = capsys.readouterr().err
+    assert said.startswith(f"{bundle / 'manifest.json'} was replaced: --watch goes on with the one it began with")
+    assert said.count("\n") == 1
+    (prediction,) = classifier.predict([np.zeros((8, 8, 3), np.uint8)])
+    assert prediction.error is None
