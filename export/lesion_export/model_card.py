@@ -47,6 +47,7 @@ def model_card(manifest: Manifest, run: dict[str, Any], gates: list[Gate], notes
         "hyperparameter": lambda value: _code(str(value)),
         "mebibytes": lambda count: f"{count / 2**20:.1f}",
         "percent": lambda share: f"{share:.2%}",
+        "whole_percent": lambda share: f"{share:.0%}",
         "signed": lambda value: None if value is None else f"{round(value, 3) + 0.0:+.3f}",  # which has no -0.000
         "two_digits": lambda value: f"{value:.2g}",
     }
@@ -66,6 +67,7 @@ def model_card(manifest: Manifest, run: dict[str, Any], gates: list[Gate], notes
         refusals=any(variant.metrics.get("out_of_distribution") for variant in manifest.variants.values()),
         subgroups=metrics["subgroups"],
         differences=_differences(manifest.variants),
+        coverage=metrics.get("risk_coverage"),
         label_changes=metrics.get("label_changes"),
         marks=MARKS,
         stress_images=STRESS_IMAGES,

@@ -18,7 +18,7 @@ from lesion_export.operating_point import Answers, OperatingPoint, Outputs, cros
 from lesion_export.outlier_graph import append_score, set_limit
 from lesion_export.quantization.int8 import make_int8
 from lesion_export.run_images import keras_outputs, read_pixels, read_validation_set
-from lesion_export.scores import score_cross_fitted, score_subgroups, score_variant, threshold_table
+from lesion_export.scores import risk_coverage, score_cross_fitted, score_subgroups, score_variant, threshold_table
 from lesion_train.outlier_score import OutlierScore
 from lesion_train.sources import choose_evenly
 
@@ -126,6 +126,11 @@ def build(run: Run, options: ExportOptions) -> ExportedVariants:
                 "cross_fitted": measure_cross_fitted(variant, validation, options),
                 "subgroups": score_subgroups(variant.answers, reference.answers, validation),
                 **_share_refused(variant.answers),
+                **(
+                    {"risk_coverage": risk_coverage(variant.answers, variant.outputs.outliers, validation)}
+                    if variant is first and variant.outputs.outliers is not None
+                    else {}
+                ),
                 **({"label_changes": measure_stress(variant, run)} if variant is first else {}),
             },
             "reference": reference_distributions(variant, looks),

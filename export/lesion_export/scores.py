@@ -28,6 +28,8 @@ DIAGNOSES = {
 }
 """The codes of the ISIC challenges (Tschandl et al. 2018, table 1) in words; anything else stays as it is."""
 NOT_STATED = "not stated"
+COVERAGES = (1.0, 0.98, 0.95, 0.9, 0.8)
+"""Shares of the images that are answered in `risk_coverage`."""
 RATES = ("accuracy", "sensitivity", "specificity", "roc_auc", "ece")
 
 
@@ -107,9 +109,9 @@ def score_subgroups(
 
     Returns:
         For `diagnosis` and `source`, where the data have them: value to `images`, `lesions`, `positives`, the
-        counts `false_negatives`, `false_positives` and `flipped` (another label than the float model's), and
-        `sensitivity`, `specificity`, `roc_auc` and `ece`, None where undefined; all but the last with
-        `…_interval`. A diagnosis of one class alone has its `roc_auc` against all images of the others.
+        counts `false_negatives`, `false_positives`, `refused_positives`, `refused_negatives` and `flipped` (unlike
+        the float model's label), and `sensitivity`, `specificity`, `roc_auc` and `ece`, None where undefined; all
+        but the last with `…_interval`. A diagnosis of one class alone has its `roc_auc` against the other class.
     """
     columns = {"diagnosis": validation.diagnoses, "source": validation.sources}
     return {
@@ -142,6 +144,8 @@ def _score_subgroup(
         "positives": int(positives.sum()),
         "false_negatives": int((positives & ~predicted_positive).sum()),
         "false_positives": int((negatives & predicted_positive).sum()),
+        "refused_positives": int((positives & ~answers.answered).sum()),
+        "refused_negatives": int((negatives & ~answers.answered).sum()),
         "flipped": int((members & (answers.labels != reference.labels)).sum()),
         "ece": None,
     }
@@ -183,6 +187,47 @@ def _roc_auc(
     compared = positives | negatives
     auc = metrics.roc_auc(positives[compared], score[compared])
     return auc, roc_auc_interval(auc, *(len(np.unique(lesions[side])) for side in (positives, negatives)))
+
+
+def risk_coverage(
+    answers: Answers, outliers: NDArray[np.float32], validation: ValidationSet
+) -> dict[str, list[dict[str, Any]]]:
+    """Metrics of the images that are left when those with the highest outlier scores are refused.
+
+    El-Yaniv and Wiener 2010, "On the foundations of noise-free selective classification". A score that knows where
+    the classifier errs makes the rest better; one that does not, only smaller.
+
+    Args:
+        outliers: (N,) scores that the images are refused by.
+
+    Returns:
+        For all images, `all`, and for each source: a row for each of `COVERAGES` with `coverage`, `positives` and
+        `negatives` that are answered, and their `roc_auc`, `sensitivity` and `specificity` (None where undefined).
+    """
+    members = {"all": np.ones(len(outliers), bool)}
+    if any(validation.sources):
+        members |= _members(validation.sources)
+    is_positive = validation.is_positive
+    predicted_positive = answers.labels == answers.positive_index
+    table = {}
+    for name, group in members.items():
+        ordered = np.flatnonzero(group)[np.argsort(outliers[group], kind="stable")]
+        rows = []
+        for coverage in COVERAGES:
+            kept = np.zeros(len(outliers), bool)
+            kept[ordered[: round(coverage * len(ordered))]] = True
+            positives, negatives = kept & is_positive, kept & ~is_positive
+            row: dict[str, Any] = {
+                "coverage": coverage,
+                "positives": int(positives.sum()),
+                "negatives": int(negatives.sum()),
+                "roc_auc": _roc_auc(positives, negatives, answers.positive_score, validation.lesions)[0],
+                "sensitivity": _rate(positives, predicted_positive, validation.lesions)[0],
+                "specificity": _rate(negatives, ~predicted_positive, validation.lesions)[0],
+            }
+            rows.append(row)
+        table[name] = rows
+    return table
 
 
 def threshold_table(

@@ -15,7 +15,7 @@ from lesion_export.bundle import make_variant
 from lesion_export.model_card import model_card
 from lesion_export.operating_point import Answers, OperatingPoint, Outputs
 from lesion_export.run_images import ValidationSet, lesion_numbers
-from lesion_export.scores import score_cross_fitted, score_subgroups, score_variant
+from lesion_export.scores import risk_coverage, score_cross_fitted, score_subgroups, score_variant
 from lesion_train.run import Sample
 
 # diagnosis, source, lesion, is malignant, probability in float, in int8; the threshold is 0.5.
@@ -256,3 +256,27 @@ def test_figures_of_the_card_have_three_decimals_each() -> None:
     section = card(SAMPLES).split("## Scores")[1].split("## Gates")[0]
     decimals = {len(number.partition(".")[2]) for number in re.findall(r"\d\.\d+", section)}
     assert decimals == {1, 3}, "one decimal: MiB"
+
+
+def test_refusing_the_images_that_are_wrong_makes_the_rest_right() -> None:
+    images = [Sample(f"{n}.jpg", n % 2, None, "near" if n < 80 else "far") for n in range(100)]
+    labels = np.array([sample.label for sample in images])
+    wrong = np.arange(100) >= 90
+    table = risk_coverage(
+        answers(np.where(labels ^ wrong, 0.9, 0.1)), wrong.astype(np.float32), validation_set(images)
+    )
+    assert list(table) == ["all", "near", "far"]
+    whole, *_, nine_tenths, _ = table["all"]
+    assert (whole["coverage"], whole["positives"], whole["negatives"]) == (1, 50, 50)
+    assert (whole["roc_auc"], whole["sensitivity"], whole["specificity"]) == pytest.approx((0.9, 0.9, 0.9))
+    assert (nine_tenths["coverage"], nine_tenths["positives"], nine_tenths["negatives"]) == (0.9, 45, 45)
+    assert (nine_tenths["roc_auc"], nine_tenths["sensitivity"], nine_tenths["specificity"]) == (1, 1, 1)
+    assert {row["roc_auc"] for row in table["near"]} == {1}
+    assert [row["sensitivity"] for row in table["far"]] == sorted(row["sensitivity"] for row in table["far"])
+
+
+def test_refusals_are_counted_by_class() -> None:
+    images = [Sample(f"{n}.jpg", n % 2, None, "clinic") for n in range(8)]
+    refusing = replace(answers([0.5] * 8), refused=np.array([True, True, False, True] + [False] * 4))
+    entry = score_subgroups(refusing, refusing, validation_set(images))["source"]["clinic"]
+    assert (entry["refused_negatives"], entry["refused_positives"]) == (1, 2)
