@@ -269,6 +269,16 @@ class Classifier:
         ):
             yield from predictions
 
+    def predict_one(self, source: Source, cam: bool = False) -> Prediction:
+        """Classify one image in the calling thread, for who has threads of their own.
+
+        Args:
+            source: as for `predict`, and so are the answer and what is raised.
+            cam: whether the prediction carries the class-activation map.
+        """
+        self.check_device()
+        return self._classify([source], cam, digest=False, measured=False)[0]
+
     def run(self, pixels: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
         """Run the network alone.
 
@@ -333,12 +343,22 @@ class Classifier:
             for index, image in enumerate(pixels):
                 row = {name: float(column[index]) for name, column in columns.items() if column is not None}
                 measurements.append(row | measure(image))
-        if self.site is not None:
-            outputs = self.site.apply(outputs, positive_index)
-        predictions = label_outputs(outputs, manifest.class_names, manifest.positive_class, self.threshold, paths)
+        predictions = self.label(outputs, paths)
         if not measured:
             return predictions
         return (replace(answer, measurements=row) for answer, row in zip(predictions, measurements, strict=True))
+
+    def label(self, outputs: dict[str, NDArray[Any]], paths: Iterable[str] = repeat("")) -> Iterator[Prediction]:
+        """Predictions of what `run` gave, with the site and the threshold of this classifier.
+
+        Args:
+            outputs: `probabilities` (N, K), and `cam` (N, h, w) and `outlier` (N,) where there are.
+            paths: N paths of the images.
+        """
+        manifest = self.manifest
+        if self.site is not None:
+            outputs = self.site.apply(outputs, manifest.class_names.index(manifest.positive_class))
+        return label_outputs(outputs, manifest.class_names, manifest.positive_class, self.threshold, paths)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Classifier, self._arguments

@@ -50,27 +50,34 @@ class _PrintCompletion(argparse.Action):
 
 def build_parser() -> argparse.ArgumentParser:
     """Parser of all options of the command."""
-    parser = _Parser(
-        "lesion-infer",
-        usage="lesion-infer [OPTIONS] PATH...",
-        description=DESCRIPTION,
-        formatter_class=_Formatter,
-        allow_abbrev=False,
-    )
+    parser = command_parser("lesion-infer", "lesion-infer [OPTIONS] PATH...", DESCRIPTION)
     parser.add_argument(
         "paths",
         metavar="PATH",
         nargs="*",
         help="folders (searched recursively), image files, or - for a list on standard input",
     )
-    _add_model_options(parser.add_argument_group("model and device"))
+    device = parser.add_argument_group("model and device")
+    add_model_options(device)
+    device.add_argument(
+        "--batch-size",
+        type=positive_int,
+        metavar="N",
+        help="images per call of the network [default: 1 on CPU, else 32]",
+    )
     _add_output_options(parser.add_argument_group("output"))
     _add_record_options(parser.add_argument_group("records of use"))
     _add_other_actions(parser.add_argument_group("in place of a run"))
     return parser
 
 
-def _add_model_options(group: argparse._ArgumentGroup) -> None:
+def command_parser(name: str, usage: str, description: str) -> argparse.ArgumentParser:
+    """Parser of a command without its options; a wrong request raises `LesionEdgeError`."""
+    return _Parser(name, usage=usage, description=description, formatter_class=_Formatter, allow_abbrev=False)
+
+
+def add_model_options(group: argparse._ArgumentGroup) -> None:
+    """Options that decide the answer to an image, and where it is made; named as those of `Classifier.load`."""
     add = group.add_argument
     add("--model", type=Path, metavar="BUNDLE", help="bundle folder [default: the one that ships]")
     add(
@@ -96,13 +103,7 @@ def _add_model_options(group: argparse._ArgumentGroup) -> None:
         choices=("int8", "fp16", "fp32"),
         help="ONNX file of the bundle [default: what suits the device]",
     )
-    add("--threads", type=_count, metavar="N", help="images in work at once [default: the CPUs it may use]")
-    add(
-        "--batch-size",
-        type=_count,
-        metavar="N",
-        help="images per call of the network [default: 1 on CPU, else 32]",
-    )
+    add("--threads", type=positive_int, metavar="N", help="images in work at once [default: the CPUs it may use]")
     add(
         "--threshold",
         type=_probability,
@@ -244,7 +245,8 @@ def _within(convert: Callable[[str], float], text: str, low: float, high: float,
     return value
 
 
-def _count(text: str) -> int:
+def positive_int(text: str) -> int:
+    """Argument of an option: a whole number of at least 1."""
     return int(_within(int, text, 1, sys.maxsize, "a whole number of at least 1"))
 
 

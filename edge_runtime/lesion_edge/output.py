@@ -60,11 +60,10 @@ class PredictionWriter:
 
     def add(self, prediction: Prediction) -> None:
         """Write one prediction as one row."""
-        cells = _cells(prediction, self._columns)
         if self._kind == "csv":
-            self._write(_csv_row(cells))
+            self._write(_csv_row(_cells(prediction, self._columns)))
         else:
-            self._write(json.dumps(dict(zip(self._columns, cells, strict=True))) + "\n")
+            self._write(json_line(prediction, self._columns))
 
     def __enter__(self) -> PredictionWriter:
         return self
@@ -93,6 +92,15 @@ class PredictionWriter:
 def columns(class_names: Sequence[str]) -> list[str]:
     """Names of the columns."""
     return ["path", "status", "label", "confidence", *(f"p_{name}" for name in class_names), "error"]
+
+
+def json_line(prediction: Prediction, names: Sequence[str]) -> str:
+    """One prediction as a row of JSON Lines, with its line break.
+
+    Args:
+        names: the `columns`.
+    """
+    return json.dumps(dict(zip(names, _cells(prediction, names), strict=True))) + "\n"
 
 
 def read_predictions(path: Path, kind: Format, class_names: Sequence[str]) -> Iterator[tuple[Prediction, int]]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import os
 import tempfile
 import threading
 from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -21,9 +23,12 @@ from lesion_edge.preprocess import load_image
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import numpy as np
+    from numpy.typing import NDArray
     from PIL import Image
 
     from lesion_edge.classifier import Classifier, Prediction
+    from lesion_edge.preprocess import Resize, Source
 
 THUMBNAIL = 192
 """Longest side of a thumbnail, pixels."""
@@ -32,6 +37,18 @@ TEMPLATES = Path(__file__).with_name("templates")
 
 CardIndex = list[tuple[float, int, int]]
 """For each card: minus the probability of the positive class, and start and length in the temporary file."""
+
+
+@dataclass(frozen=True)
+class CardImages:
+    """Images of a card."""
+
+    image: str
+    """Thumbnail, a data URL."""
+    heat: str | None = None
+    """Heat map to lie over it, a data URL; None without one."""
+    heat_position: dict[str, str] = field(default_factory=dict)
+    """Where it lies: CSS properties, in percent of the thumbnail."""
 
 
 class Report:
@@ -43,13 +60,7 @@ class Report:
     def __init__(self, path: Path, classifier: Classifier) -> None:
         self._path = path
         self._classifier = classifier
-        self._environment = Environment(
-            loader=FileSystemLoader(TEMPLATES),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            keep_trailing_newline=True,
-        )
+        self._environment = page_environment(TEMPLATES)
         self._card_template = self._environment.get_template("card.html")
         self._cards: BinaryIO = tempfile.TemporaryFile()  # noqa: SIM115
         self._labelled: CardIndex = []
@@ -110,34 +121,55 @@ class Report:
     def _card(self, prediction: Prediction, probability: float) -> str:
         positive_class = self._classifier.manifest.positive_class
         others = {name: p for name, p in prediction.probabilities.items() if name != positive_class}
-        image = heat = heat_position = None
-        try:
-            thumbnail = load_image(prediction.path, THUMBNAIL)
-        except ImageError:  # it has vanished since; its prediction stands
-            pass
-        else:
-            image = _data_url(thumbnail, "JPEG", quality=80)
-            if prediction.cam is not None:
-                heat = _data_url(heat_map(prediction.cam), "PNG")
-                heat_position = self._heat_position(thumbnail)
+        images = None
+        with contextlib.suppress(ImageError):  # it has vanished since; its prediction stands
+            images = card_images(prediction.path, prediction.cam, self._classifier.manifest.resize)
         return self._card_template.render(
             label=prediction.label or prediction.status,
             refused=prediction.label is None,
             positive_class=positive_class,
             probability=probability,
             other=max(others, key=others.__getitem__),
-            image=image,
-            heat=heat,
-            heat_position=heat_position,
+            images=images,
             path=prediction.path,
         )
 
-    def _heat_position(self, thumbnail: Image.Image) -> str:
-        left, top, right, bottom = visible_box(*thumbnail.size, self._classifier.manifest.resize)
-        return (
-            f"left:{left / thumbnail.width:.2%};top:{top / thumbnail.height:.2%};"
-            f"width:{(right - left) / thumbnail.width:.2%};height:{(bottom - top) / thumbnail.height:.2%}"
-        )
+
+def page_environment(*folders: Path) -> Environment:
+    """Templates of HTML pages, escaped by themselves.
+
+    Args:
+        folders: where they are looked for, in this order.
+    """
+    return Environment(
+        loader=FileSystemLoader(folders),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        keep_trailing_newline=True,
+    )
+
+
+def card_images(source: Source, cam: NDArray[np.float32] | None, resize: Resize) -> CardImages:
+    """Images of a card.
+
+    Args:
+        source: the image, as for `lesion_edge.preprocess.load_image`, which says what is raised, too.
+        cam: class-activation map (h, w), or None.
+        resize: of the bundle.
+    """
+    thumbnail = load_image(source, THUMBNAIL)
+    image = _data_url(thumbnail, "JPEG", quality=80)
+    if cam is None:
+        return CardImages(image)
+    left, top, right, bottom = visible_box(*thumbnail.size, resize)
+    position = {
+        "left": f"{left / thumbnail.width:.2%}",
+        "top": f"{top / thumbnail.height:.2%}",
+        "width": f"{(right - left) / thumbnail.width:.2%}",
+        "height": f"{(bottom - top) / thumbnail.height:.2%}",
+    }
+    return CardImages(image, _data_url(heat_map(cam), "PNG"), position)
 
 
 def _encode(text: str) -> bytes:

@@ -74,8 +74,8 @@ def test_page_needs_nothing_else_and_names_are_escaped(page: Path) -> None:
 def test_page_works_in_a_browser(page: Path, tmp_path: Path, width: int) -> None:
     script = """<script>
     const state = () => ({counts: document.getElementById("counts").textContent,
-      labels: cards.map((card) => card.querySelector(".label").textContent),
-      marked: cards.filter((card) => card.classList.contains("positive")).length,
+      labels: [...cards].map((card) => card.querySelector(".label").textContent),
+      marked: [...cards].filter((card) => card.classList.contains("positive")).length,
       value: value.textContent});
     const move = (to) => { slider.value = to; slider.dispatchEvent(new Event("input")); return state(); };
     addEventListener("load", () => {

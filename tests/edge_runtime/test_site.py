@@ -18,6 +18,7 @@ from lesion_edge import Classifier
 from lesion_edge.errors import LesionEdgeError
 from lesion_edge.labeled import LabeledImage, classify_sample, find_labeled_images
 from lesion_edge.manifest import load_manifest
+from lesion_edge.preprocess import load_pixels
 from lesion_edge.site import Site, load_site, move
 from lesion_edge.site_fit import FOLDS, Sample, cross_validate, fit, fit_probabilities, fit_site, folds
 
@@ -198,6 +199,9 @@ def test_side_file_moves_probabilities_threshold_and_refusals(
             assert after.label == ("malignant" if p >= site.threshold else "benign")
             found["malignant"] += after.label == Path(after.path).parent.name == "malignant"
     assert found["malignant"] >= 0.9 * 27 - 1
+    assert [fitted.predict_one(image) for image in images[:9]] == list(fitted.predict(images[:9]))
+    pixels = np.stack([load_pixels(image, 32) for image in images[:9]])
+    assert list(fitted.label(fitted.run(pixels), map(str, images))) == list(fitted.predict(images[:9]))
     assert Classifier.load(scored_bundle, "cpu", threshold=0.2, site=side_file).threshold == 0.2
     assert pickle.loads(pickle.dumps(fitted)).site == site
 
