@@ -18,7 +18,7 @@ DATA_LICENSE := $(file < models/robust/DATA_LICENSE)
 help:  ## show this list
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 26
 
-$(READY): EXTRAS := train,export,cpu,signed,test,docs,dev
+$(READY): EXTRAS := train,export,cpu,serve,signed,test,docs,dev
 $(DEVICE_READY): EXTRAS := cpu,test
 $(READY) $(DEVICE_READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Lesion Edge needs Python 3.11 or later: make PYTHON=python3.12 …")'
@@ -69,10 +69,11 @@ check: $(READY)  ## format, lint, types, imports against pyproject.toml, workflo
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/mkdocs build --strict
-	$(DEPTRY) train export edge_runtime --optional-dependencies-dev-groups test,$(TOOLS)
-	$(DEPTRY) edge_runtime --ignore DEP002 --optional-dependencies-dev-groups train,export,test,$(TOOLS)
-	$(DEPTRY) train --ignore DEP002 --optional-dependencies-dev-groups export,cpu,gpu,test,$(TOOLS)
-	$(DEPTRY) export --ignore DEP002 --optional-dependencies-dev-groups train,gpu,test,$(TOOLS)
+	$(DEPTRY) train export edge_runtime serve --optional-dependencies-dev-groups test,$(TOOLS)
+	$(DEPTRY) edge_runtime --ignore DEP002 --optional-dependencies-dev-groups train,export,serve,test,$(TOOLS)
+	$(DEPTRY) train --ignore DEP002 --optional-dependencies-dev-groups export,cpu,gpu,serve,test,$(TOOLS)
+	$(DEPTRY) export --ignore DEP002 --optional-dependencies-dev-groups train,gpu,serve,test,$(TOOLS)
+	$(DEPTRY) serve --ignore DEP002 --optional-dependencies-dev-groups train,export,gpu,test,$(TOOLS)
 	$(DEPTRY) tests benchmarks docs --ignore DEP002
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(BIN)/check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff

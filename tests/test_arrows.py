@@ -1,4 +1,4 @@
-"""The arrows between the three packages point one way, and a question costs no framework."""
+"""The arrows between the packages point one way, and a question costs no framework."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 import lesion_edge
+from lesion_edge.errors import LesionEdgeError
+from lesion_serve.cli import serve
 
 ROOT = Path(lesion_edge.__file__).parents[2]
 FRAMEWORKS = {"tensorflow", "keras", "onnx", "tf2onnx"}
@@ -72,10 +74,18 @@ def imported(source: Path) -> set[str]:
     [
         pytest.param(
             "edge_runtime",
-            {*FRAMEWORKS, "lesion_train", "lesion_export"},
+            {*FRAMEWORKS, "lesion_train", "lesion_export", "lesion_serve"},
             id="the device needs nothing of the others",
         ),
-        pytest.param("train", {"lesion_export", "onnx", "tf2onnx"}, id="training knows nothing of export"),
+        pytest.param(
+            "serve",
+            {*FRAMEWORKS, "lesion_train", "lesion_export", "onnxruntime"},
+            id="the service calls the device",
+        ),
+        pytest.param(
+            "train", {"lesion_export", "lesion_serve", "onnx", "tf2onnx"}, id="training knows nothing of export"
+        ),
+        pytest.param("export", {"lesion_serve"}, id="export knows nothing of the service"),
     ],
 )
 def test_no_file_imports_against_the_arrows(folder: str, forbidden: set[str]) -> None:
@@ -121,14 +131,19 @@ def test_imports_are_seen_wherever_they_hide(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("package", "command"),
-    [("lesion_edge", "lesion-infer"), ("lesion_train", "lesion-train"), ("lesion_export", "lesion-export")],
+    [
+        ("lesion_edge", "lesion-infer"),
+        ("lesion_train", "lesion-train"),
+        ("lesion_export", "lesion-export"),
+        ("lesion_serve", "lesion-serve"),
+    ],
 )
 def test_help_loads_no_framework(package: str, command: str) -> None:
     run = python(ASK_FOR_HELP.format(package=package, command=command))
     assert run.returncode == 0, run.stderr
     assert f"Usage: {command}" in run.stdout
     assert package in packages(run.stderr), "the modules were listed"
-    assert not packages(run.stderr) & {*FRAMEWORKS, "onnxruntime", "numpy", "PIL"}
+    assert not packages(run.stderr) & {*FRAMEWORKS, "onnxruntime", "numpy", "PIL", "starlette", "uvicorn"}
 
 
 @pytest.mark.parametrize(("package", "extra"), [("lesion_train", "train"), ("lesion_export", "export,cpu")])
@@ -137,3 +152,13 @@ def test_command_without_its_extra_names_it(package: str, extra: str) -> None:
     command = package.replace("_", "-")
     assert run.stderr == f"{command}: Typer is not installed: pip install 'lesion-edge[{extra}]'\n"
     assert run.returncode == 2
+
+
+@pytest.mark.parametrize("missing", ["starlette", "uvicorn", "python_multipart", "httptools", "prometheus_client"])
+def test_service_without_its_extra_names_it(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip(missing)
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(
+        LesionEdgeError, match=rf"{missing} is not installed: pip install 'lesion-edge\[serve,cpu\]'"
+    ):
+        serve([])

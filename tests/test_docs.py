@@ -27,13 +27,14 @@ from lesion_edge.classifier import SHIPPED_BUNDLE
 from lesion_edge.cli import build_parser
 from lesion_edge.manifest import FILE_NAME, load_manifest
 from lesion_export.cli import _provenance, export
+from lesion_serve.cli import build_parser as build_serve_parser
 from lesion_train.cli import train
 from lesion_train.run import run_metadata
 
 pytest.importorskip("onnxruntime")
 
 ROOT = Path(lesion_edge.__file__).parents[2]
-SOURCES = ("edge_runtime", "train", "export")
+SOURCES = ("edge_runtime", "train", "export", "serve")
 MARKED = re.compile(r"^<!-- (run|output) -->\n```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 WITH_TENSORFLOW = {"docs/guides/train.md"}
 
@@ -110,7 +111,7 @@ def test_output_is_compared(documented: str, printed: str, same: bool) -> None:
     assert printed_as_documented(documented, printed) is same
 
 
-COMMAND = re.compile(r"^(?:ls .* \| )?(lesion-(?:train|export|infer) .*)$")
+COMMAND = re.compile(r"^(?:ls .* \| )?(lesion-(?:train|export|infer|serve) .*)$")
 
 
 BASH = re.compile(r"^```bash\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -134,6 +135,8 @@ def test_documented_commands_have_these_options(line: str) -> None:
     name, *arguments = shlex.split(line)
     if name == "lesion-infer":
         build_parser().parse_intermixed_args(arguments)
+    elif name == "lesion-serve":
+        build_serve_parser().parse_args(arguments)
     else:
         functions: dict[str, Callable[..., None]] = {"lesion-train": train, "lesion-export": export}
         app = typer.Typer()
@@ -195,7 +198,9 @@ def test_keys_are_documented(page: str, heading: str, keys: set[str]) -> None:
     assert {key for cell in cells for key in re.findall(r"`([^`]+)`", cell)} == keys
 
 
-@pytest.mark.parametrize("folder", ["train/lesion_train", "export/lesion_export", "edge_runtime/lesion_edge"])
+@pytest.mark.parametrize(
+    "folder", ["train/lesion_train", "export/lesion_export", "edge_runtime/lesion_edge", "serve/lesion_serve"]
+)
 def test_modules_of_the_reading_order_exist(folder: str) -> None:
     (row,) = re.findall(
         rf"^\| `{folder}` \| (.*) \|$", (ROOT / "CONTRIBUTING.md").read_text("utf-8"), re.MULTILINE

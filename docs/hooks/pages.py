@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT / folder) for folder in ("edge_runtime", "train", "export")]
+sys.path[:0] = [str(ROOT / folder) for folder in ("edge_runtime", "train", "export", "serve")]
 
 import schemas  # noqa: E402
 
@@ -64,10 +64,9 @@ def on_page_content(html: str, **page: Any) -> str:
 
 def command_reference(name: str) -> str:
     """Usage, purpose and options of a command, in Markdown."""
-    if name == "lesion-infer":
-        from lesion_edge.cli import build_parser
-
-        usage, purpose, options = _of_argparse(build_parser())
+    if name in ("lesion-infer", "lesion-serve"):
+        package = "lesion_edge" if name == "lesion-infer" else "lesion_serve"
+        usage, purpose, options = _of_argparse(_load(f"{package}.cli.build_parser")())
     else:
         from lesion_export.cli import export
         from lesion_train.cli import train

@@ -11,7 +11,7 @@ import threading
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -93,16 +93,9 @@ class Report:
                 self._write()
 
     def _write(self) -> None:
-        classifier = self._classifier
-        threshold = classifier.threshold
-        site = f", fitted to site {classifier.site.digest[:12]}" if classifier.site is not None else ""
-        rule = "the most probable class" if threshold is None else f"threshold {threshold:.4g}"
         page = self._environment.get_template("report.html").generate(
             total=len(self._labelled) + len(self._refused) + len(self._errors),
-            model=f"Lesion Edge {__version__}, {classifier.variant} graph on {classifier.device}, {rule}{site}",
-            positive_class=classifier.manifest.positive_class,
-            threshold=threshold,
-            slider=f"{0.5 if threshold is None else threshold:.3f}",
+            **model_values(self._classifier),
             counts=", ".join(f"{count} {label}" for label, count in self._counts.most_common()),
             labelled_cards=self._sorted_cards(self._labelled),
             refused_cards=self._sorted_cards(self._refused),
@@ -148,6 +141,19 @@ def page_environment(*folders: Path) -> Environment:
         trim_blocks=True,
         keep_trailing_newline=True,
     )
+
+
+def model_values(classifier: Classifier) -> dict[str, Any]:
+    """What the templates of a page fill in about the model and its rule."""
+    threshold = classifier.threshold
+    site = f", fitted to site {classifier.site.digest[:12]}" if classifier.site is not None else ""
+    rule = "the most probable class" if threshold is None else f"threshold {threshold:.4g}"
+    return {
+        "model": f"Lesion Edge {__version__}, {classifier.variant} graph on {classifier.device}, {rule}{site}",
+        "positive_class": classifier.manifest.positive_class,
+        "threshold": threshold,
+        "slider": f"{0.5 if threshold is None else threshold:.3f}",
+    }
 
 
 def card_images(source: Source, cam: NDArray[np.float32] | None, resize: Resize) -> CardImages:

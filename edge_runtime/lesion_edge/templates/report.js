@@ -1,7 +1,8 @@
 "use strict";
 const positive = {{ positive_class|tojson }}, threshold = {{ threshold|tojson }}, cards = document.getElementsByClassName("card");
 const slider = document.getElementById("threshold"), value = document.getElementById("value");
-function recount(limit) {
+let limit = threshold;
+function recount() {
   const counts = new Map();
   for (const card of cards) {
     let label = card.dataset.label;
@@ -14,9 +15,13 @@ function recount(limit) {
   document.getElementById("counts").textContent = [...counts].map(([label, n]) => n + " " + label).join(", ");
   value.textContent = limit === null ? "most probable class" : limit.toFixed(3);
 }
-slider.addEventListener("input", () => recount(+slider.value));
-document.getElementById("reset").addEventListener("click", () => { slider.value = threshold ?? 0.5; recount(threshold); });
+slider.addEventListener("input", () => { limit = +slider.value; recount(); });
+document.getElementById("reset").addEventListener("click", reset);
 document.getElementById("heat").addEventListener("change", (event) =>
   document.body.classList.toggle("plain", !event.target.checked));
-slider.value = threshold ?? 0.5;
-recount(threshold);
+function reset() {
+  limit = threshold;
+  slider.value = threshold ?? 0.5;
+  recount();
+}
+reset();

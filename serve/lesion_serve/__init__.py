@@ -1,0 +1,1 @@
+"""HTTP service around one `lesion_edge.Classifier`."""
