@@ -4,33 +4,30 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from lesion_edge.console import say
 from lesion_edge.errors import LesionEdgeError
-from lesion_edge.images import PassedOver, find_images, is_hidden, is_readable_format
+from lesion_edge.images import PassedOver
 from lesion_edge.intervals import wilson
-from lesion_train.class_names import name_words, side, spelling_key
 from lesion_train.duplicates import group_copies
+from lesion_train.label_folders import (
+    Split,
+    class_folders,
+    existing_splits,
+    list_samples,
+    outside_classes,
+    refuse_spellings,
+    say_splits,
+)
 from lesion_train.label_table import find_files, read_rows
 from lesion_train.run import Sample
-
-Split = Literal["train", "validation", "test"]
-
-SPLIT_WORDS: dict[str, Split] = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
-    **dict.fromkeys(("test", "tests", "testing", "holdout"), "test"),
-}
-"""Words by which a folder is known as a split, and not as a class."""
 
 FEW_IMAGES = 20
 """Validation images of a class below which its figures are called next to meaningless."""
@@ -126,12 +123,12 @@ def _split_every_class(samples: Sequence[Sample], fraction: float, seed: int) ->
 
 
 def _from_folder(root: Path, validation_split: float, seed: int) -> Dataset:
-    splits = _existing_splits(root)
+    splits = existing_splits(root)
     class_roots: dict[Split, Path] = {split: root / name for split, name in splits.items()} or {"train": root}
-    class_names = _class_folders(class_roots["train"])
+    class_names = class_folders(class_roots["train"])
     if "validation" in class_roots:
-        others = _class_folders(class_roots["validation"])
-        _refuse_spellings(f"{root}", {*class_names, *others})
+        others = class_folders(class_roots["validation"])
+        refuse_spellings(f"{root}", {*class_names, *others})
         if others != class_names:
             raise LesionEdgeError(
                 f"{root} has other classes in {splits['train']} ({', '.join(class_names)}) than in "
@@ -140,13 +137,13 @@ def _from_folder(root: Path, validation_split: float, seed: int) -> Dataset:
     passed_over, skipped = PassedOver(), list[str]()
     listed: dict[Split, list[Sample]] = {}
     for split in [split for split in class_roots if split != "test"]:
-        listed[split] = _list_samples(root, class_roots[split], class_names, passed_over, skipped)
+        listed[split] = list_samples(root, class_roots[split], class_names, passed_over, skipped)
     for folder in {root, *class_roots.values()} - {class_roots.get("test")}:
-        skipped += _outside_classes(root, folder, passed_over)
+        skipped += outside_classes(root, folder, passed_over)
     if passed_over.count:
         say(passed_over.sentence())
     if splits:
-        _say_splits(root, splits, class_roots)
+        say_splits(root, splits, class_roots)
     everything = listed["train"] + listed.get("validation", [])
     grouped = group_copies(root, everything, [[]] * len(everything))
     if "validation" in listed:
@@ -172,7 +169,7 @@ def _from_table(table: Path, validation_split: float, seed: int, root: Path) -> 
         )
     files = find_files(table, rows, root)
     class_names = tuple(sorted({row.label for row in rows}))
-    _refuse_spellings(str(table), class_names)
+    refuse_spellings(str(table), class_names)
     if len(class_names) < 2:
         raise LesionEdgeError(f"{table} has only the class '{class_names[0]}', at least two are needed")
     samples = [
@@ -193,110 +190,6 @@ def _from_table(table: Path, validation_split: float, seed: int, root: Path) -> 
             f"{learned[group].file} in training and {straddling[group].file} in validation"
         )
     return Dataset(root, class_names, train, validation, [])
-
-
-def _folders(root: Path) -> list[str]:
-    return sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not is_hidden(entry.name))
-
-
-def _existing_splits(root: Path) -> dict[Split, str]:
-    """Folders of splits that exist already; empty where the folders are classes.
-
-    Raises:
-        LesionEdgeError: the folders are neither plainly parts of a split nor plainly classes.
-    """
-    names = _folders(root)
-    first_words = {name: next((word for word in name_words(name) if word in SPLIT_WORDS), "") for name in names}
-    splits = [(SPLIT_WORDS[word], name) for name, word in first_words.items() if word]
-    if not splits or not (len(splits) == len(names) or "train" in dict(splits)):
-        _refuse_deeper_classes(root, names)
-        return {}
-    by_split: dict[Split, str] = {}
-    for split, name in splits:
-        if by_split.setdefault(split, name) != name:
-            raise LesionEdgeError(f"{root} has two folders for {split}, {by_split[split]} and {name}: give it one")
-    if "train" not in by_split or len(_folders(root / by_split["train"])) < 2:
-        raise LesionEdgeError(
-            f"the folders {', '.join(names)} of {root} are parts of a split, not classes, and "
-            + ("none is for training" if "train" not in by_split else f"{by_split['train']} has no class folders")
-            + ": give a folder with one sub-folder per class, or a CSV"
-        )
-    for name in set(names) - set(by_split.values()):
-        if next(find_images([str(root / name)]), None) is not None:
-            raise LesionEdgeError(
-                f"{root} has parts of a split ({', '.join(by_split.values())}) "
-                f"and another folder of images, {name}"
-            )
-    return by_split
-
-
-def _refuse_deeper_classes(root: Path, names: Sequence[str]) -> None:
-    """Refuse folders that are no classes themselves and hold the classes."""
-    for name in names:
-        inner = _folders(root / name)
-        known = [side(name_words(folder)) is not None for folder in inner]
-        if len(inner) > 1 and all(known) and (len(names) == 1 or side(name_words(name)) is None):
-            remedy = f"give {root / name}" if len(names) == 1 else "give one of these folders, or a CSV"
-            raise LesionEdgeError(
-                f"{root} has {len(names)} class folders that are no classes ({', '.join(names)}): the classes "
-                f"({', '.join(inner)}) lie one level down; {remedy}"
-            )
-
-
-def _class_folders(root: Path) -> tuple[str, ...]:
-    class_names = tuple(_folders(root))
-    if len(class_names) < 2:
-        raise LesionEdgeError(f"{root} has {len(class_names)} class folders, at least two are needed")
-    _refuse_spellings(str(root), class_names)
-    for name in class_names:
-        if not any(map(is_readable_format, find_images([str(root / name)]))):
-            raise LesionEdgeError(f"the class folder {root / name} holds no images")
-    return class_names
-
-
-def _refuse_spellings(where: str, class_names: Iterable[str]) -> None:
-    spellings: dict[str, str] = {}
-    for name in sorted(class_names):
-        other = spellings.setdefault(spelling_key(name), name)
-        if other != name:
-            raise LesionEdgeError(f"{where} spells one class '{other}' and '{name}': give it one name")
-
-
-def _list_samples(
-    root: Path, class_root: Path, class_names: Sequence[str], passed_over: PassedOver, skipped: list[str]
-) -> list[Sample]:
-    """List samples in the order of `image_dataset_from_directory`: by class, then folder, then name."""
-    samples = []
-    for label, name in enumerate(class_names):
-        paths = find_images([str(class_root / name)], pass_over=passed_over.add)
-        for path in sorted(paths, key=os.path.split):
-            file = Path(path).relative_to(root).as_posix()
-            if is_readable_format(path):
-                samples.append(Sample(file, label))
-            else:
-                skipped.append(f"{file}: not an image in an accepted format")
-    return samples
-
-
-def _outside_classes(root: Path, folder: Path, passed_over: PassedOver) -> list[str]:
-    """Why the images that lie beside the class folders are left out."""
-    files = sorted(str(entry) for entry in folder.iterdir() if not entry.is_dir() and not is_hidden(entry.name))
-    images = [file for file in files if is_readable_format(file)]
-    for file in set(files) - set(images):
-        passed_over.add(file)
-    return [f"{Path(file).relative_to(root).as_posix()}: lies in no class folder" for file in images]
-
-
-def _say_splits(root: Path, splits: dict[Split, str], class_roots: dict[Split, Path]) -> None:
-    used = f"training from {splits['train']}"
-    if "validation" in splits:
-        used += f", validation from {splits['validation']}, and --validation-split is not used"
-    else:
-        used += ", validation split from it"
-    if "test" in splits:
-        count = sum(1 for _ in find_images([str(class_roots["test"])]))
-        used += f"; left out: {splits['test']}, {count} images"
-    say(f"{root} is split already: {used}")
 
 
 def _split_as_keras(
