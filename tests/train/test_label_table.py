@@ -86,19 +86,78 @@ def test_metadata_of_ham10000(tmp_path: Path) -> None:
     assert samples[HAM_FILES[2]].diagnosis == "mel"
 
 
+def test_metadata_of_ham10000_names_its_four_cameras(tmp_path: Path) -> None:
+    """As the Dataverse gives it."""
+    cameras = ["rosendahl", "rosendahl", "vidir_modern", "vidir_molemax", "vienna_dias"]
+    header, *rows = HAM.splitlines()
+    lines = [f"{header},dataset", *map(",".join, zip(rows, cameras, strict=True))]
+    dataset = load(tmp_path, "\n".join(lines), *HAM_FILES)
+    samples = {sample.file: sample for sample in dataset.train + dataset.validation}
+    assert [samples[file].source for file in HAM_FILES] == cameras
+
+
+def test_images_of_ham10000_that_lie_twice_are_taken_once(tmp_path: Path) -> None:
+    """As in an archive that many people have: `HAM10000_images_part_1` beside `ham10000_images_part_1`."""
+    table = write(tmp_path, HAM, *HAM_FILES)
+    for file in HAM_FILES:
+        copy = tmp_path / "images" / file.upper().replace(".JPG", ".jpg")
+        copy.parent.mkdir(exist_ok=True)
+        copy.write_bytes((tmp_path / "images" / file).read_bytes())
+    dataset = load_dataset(table, 0.5, 0, tmp_path / "images")
+    assert sorted(labels(dataset)) == sorted(file.replace("part", "PART") for file in HAM_FILES)
+
+
 ONE_HOT = """image,MEL,NV,BCC,AK,BKL,DF,VASC,SCC,UNK
 ISIC_0,0.0,1.0,0.0,0.0,0.0,0.0,0.0,0.0,0.0
 ISIC_1_downsampled,0.0,1.0,0.0,0.0,0.0,0.0,0.0,0.0,0.0
 ISIC_2,1.0,0.0,0.0,0.0,0.0,0.0,0.0,0.0,0.0
 ISIC_3,1.0,0.0,0.0,0.0,0.0,0.0,0.0,0.0,0.0
+ISIC_4,0.0,1.0,0.0,0.0,0.0,0.0,0.0,0.0,0.0
 """
-ONE_HOT_FILES = ("ISIC_0.jpg", "ISIC_1_downsampled.jpg", "ISIC_2.jpg", "ISIC_3.JPG")
+ONE_HOT_FILES = ("ISIC_0.jpg", "ISIC_1_downsampled.jpg", "ISIC_2.jpg", "ISIC_3.JPG", "ISIC_4.jpg")
 
 
 def test_one_hot_table_of_isic_2019(tmp_path: Path) -> None:
     dataset = load(tmp_path, ONE_HOT, *ONE_HOT_FILES)
     assert dataset.class_names == ("mel", "nv")
-    assert labels(dataset) == dict(zip(ONE_HOT_FILES, ["nv", "nv", "mel", "mel"], strict=True))
+    assert labels(dataset) == dict(zip(ONE_HOT_FILES, ["nv", "nv", "mel", "mel", "nv"], strict=True))
+
+
+@pytest.mark.parametrize(
+    ("truth", "about", "columns"),
+    [
+        pytest.param(
+            "ISIC_2019_Training_GroundTruth.csv",
+            "ISIC_2019_Training_Metadata.csv",
+            "image,age_approx,anatom_site_general,lesion_id,sex\nISIC_0,55.0,anterior torso,BCN_1,female\n"
+            "ISIC_1_downsampled,30.0,,BCN_1,male\nISIC_2,60.0,head/neck,,\n"
+            "ISIC_3,30.0,upper extremity,BCN_2,male\nISIC_4,30.0,head/neck,BCN_3,male\n",
+            id="2019",
+        ),
+        pytest.param(
+            "ISIC2018_Task3_Training_GroundTruth.csv",
+            "ISIC2018_Task3_Training_LesionGroupings.csv",
+            "image,lesion_id,diagnosis_confirm_type\nISIC_0,BCN_1,histopathology\n"
+            "ISIC_1_downsampled,BCN_1,serial imaging\nISIC_2,,\nISIC_3,BCN_2,confocal\nISIC_4,BCN_3,\n",
+            id="2018",
+        ),
+    ],
+)
+def test_lesions_of_a_challenge_come_from_the_table_beside_it(
+    truth: str, about: str, columns: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = write(tmp_path, ONE_HOT, *ONE_HOT_FILES).rename(tmp_path / truth)
+    load_dataset(table, 0.5, 0, tmp_path / "images")
+    said = capsys.readouterr().err
+    assert "names no lesions, so images of one can lie on both sides of a split: put " in said
+    assert about in said
+    (tmp_path / about).write_text(columns)
+    dataset = load_dataset(table, 0.5, 0, tmp_path / "images")
+    groups = {sample.file: sample.group for sample in dataset.train + dataset.validation}
+    assert groups == dict(zip(ONE_HOT_FILES, ["BCN_1", "BCN_1", None, "BCN_2", "BCN_3"], strict=True))
+    said = capsys.readouterr().err
+    assert f"lesions from {tmp_path / about}\n" in said
+    assert "names no lesions" not in said
 
 
 ARCHIVE = """isic_id,attribution,copyright_license,age_approx,benign_malignant,diagnosis,lesion_id,patient_id
@@ -137,6 +196,7 @@ def test_export_of_the_isic_archive(
     assert labels(dataset) == dict(zip((*ARCHIVE_FILES[:4], ARCHIVE_FILES[6]), names, strict=True))
     samples = {sample.file: sample for sample in dataset.train + dataset.validation}
     assert samples["ISIC_1.jpg"].group == samples["ISIC_2.jpg"].group != samples["ISIC_7.jpg"].group
+    assert {sample.source for sample in samples.values()} == {"Clinic" if "attribution" in text else None}
     assert f"neither benign nor malignant: {unclear}" in capsys.readouterr().err
 
 

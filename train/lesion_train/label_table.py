@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import filecmp
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,15 +14,7 @@ from pathlib import Path, PurePosixPath
 from lesion_edge.console import say
 from lesion_edge.errors import LesionEdgeError
 from lesion_edge.images import find_images
-
-SPLITS = {
-    "train": "train",
-    "training": "train",
-    "validation": "validation",
-    "valid": "validation",
-    "val": "validation",
-}
-"""What the `split` column may say, in any case; rows with another word (a test set, say) are left out aloud."""
+from lesion_train.label_folders import SPLIT_WORDS, Split
 
 GROUPS = ("group", "lesion_id", "patient_id")
 """Columns that tell which images belong together; images that share one of them do."""
@@ -30,6 +24,9 @@ UNKNOWN = frozenset({"", "na", "n/a", "nan", "none", "null", "unknown"})
 
 IMAGE_IDS = ("image_id", "isic_id", "image_name", "image")
 """Columns of the public tables that name an image without its ending."""
+
+METADATA_WORDS = ("Metadata", "LesionGroupings")
+"""What a challenge of the ISIC puts in the place of GroundTruth to name the table that knows the lesions."""
 
 ABOUT_IMAGES = frozenset(
     [
@@ -62,15 +59,15 @@ class Row:
     """Path or name, as the table has it."""
     label: str
     split: str = ""
-    """What the table says in its column `split`."""
+    """What the table says in its column `split`, in any case; other words than `SPLIT_WORDS` leave the row out."""
     groups: tuple[str, ...] = ()
     source: str | None = None
     diagnosis: str | None = None
 
     @property
-    def part(self) -> str | None:
-        """`train` or `validation`, where the table says so."""
-        return SPLITS.get(self.split.casefold())
+    def part(self) -> Split | None:
+        """The part of the split, where the table says so."""
+        return SPLIT_WORDS.get(self.split.casefold())
 
 
 @dataclass(frozen=True)
@@ -84,29 +81,19 @@ class _Line:
 
 
 def read_rows(table: Path) -> list[Row]:
-    """Read a table of labels.
+    """Read the rows of a table that a training uses: those of `train` and `validation`, where it has a split.
 
     Raises:
         LesionEdgeError: it is no CSV, its columns are not known, or its rows leave nothing to train on.
     """
-    columns, lines = _read_lines(table)
-    if {"file", "label"} <= set(columns):
-        rows = [_row(line, line.get("file"), line.get("label"), line.get("diagnosis")) for line in lines]
-    elif {"image_id", "dx"} <= set(columns):
-        rows = [_row(line, line.get("image_id"), line.get("dx"), line.get("dx")) for line in lines]
-    elif set(columns) & set(IMAGE_IDS) and {"benign_malignant", "diagnosis_1"} & set(columns):
-        rows = _isic_archive(table, lines)
-    elif classes := _one_hot_classes(columns, lines):
-        rows = [_row(line, line.get(*IMAGE_IDS), _one_hot_label(table, line, classes)) for line in lines]
-    else:
-        raise LesionEdgeError(f"{table} has the columns {', '.join(columns)}: {NEEDED}{_absent_column(columns)}")
+    rows = read_table(table)
     _refuse_repeated(table, rows)
     if any(row.split for row in rows):
-        skipped = Counter(row.split for row in rows if not row.part)
+        skipped = Counter(row.split for row in rows if row.part not in ("train", "validation"))
         named = ", ".join(
             f"{count} '{word}'" if word else f"{count} empty" for word, count in sorted(skipped.items())
         )
-        rows = [row for row in rows if row.part]
+        rows = [row for row in rows if row.part in ("train", "validation")]
         if skipped and not rows:
             raise LesionEdgeError(
                 f"{table} has no rows to train on: its split column says {named}, not train or val"
@@ -115,6 +102,27 @@ def read_rows(table: Path) -> list[Row]:
             say(f"left out by the split column of {table}: {named}")
     if not rows:
         raise LesionEdgeError(f"{table} has no rows to train on")
+    return rows
+
+
+def read_table(table: Path) -> list[Row]:
+    """Read all rows of a table of labels, whatever they hold.
+
+    Raises:
+        LesionEdgeError: it is no CSV, or its columns are not known.
+    """
+    columns, lines = _read_lines(table)
+    if {"file", "label"} <= set(columns):
+        rows = [_row(line, line.get("file"), line.get("label"), line.get("diagnosis")) for line in lines]
+    elif {"image_id", "dx"} <= set(columns):
+        rows = [_row(line, line.get("image_id"), line.get("dx"), line.get("dx"), "dataset") for line in lines]
+    elif set(columns) & set(IMAGE_IDS) and {"benign_malignant", "diagnosis_1"} & set(columns):
+        rows = _isic_archive(table, lines)
+    elif classes := _one_hot_classes(columns, lines):
+        lines = _with_metadata(table, lines)
+        rows = [_row(line, line.get(*IMAGE_IDS), _one_hot_label(table, line, classes)) for line in lines]
+    else:
+        raise LesionEdgeError(f"{table} has the columns {', '.join(columns)}: {NEEDED}{_absent_column(columns)}")
     return rows
 
 
@@ -127,23 +135,17 @@ def find_files(table: Path, rows: Sequence[Row], root: Path) -> list[str]:
     Raises:
         LesionEdgeError: a file is missing, several could be meant, or two rows mean one.
     """
-    by_name: dict[str, set[str]] | None = None
     files, absent = [], []
-    for row in rows:
-        path = next((path for path in _spellings(row.file) if (root / path).is_file()), None)
-        if path is None and "/" not in row.file and "\\" not in row.file:
-            by_name = _index(root) if by_name is None else by_name
-            matches = by_name.get(row.file, set())
-            if len(matches) > 1:
-                raise LesionEdgeError(
-                    f"{table} names {row.file} (line {row.line}), and {root} has {len(matches)} of that name: "
-                    f"{', '.join(sorted(matches)[:2])}"
-                )
-            path = next(iter(matches), None)
-        if path is None:
-            absent.append(row.file)
+    for row, matches in zip(rows, locate_files(rows, root), strict=True):
+        if len(matches) > 1:
+            raise LesionEdgeError(
+                f"{table} names {row.file} (line {row.line}), and {root} has {len(matches)} of that name: "
+                f"{', '.join(matches[:2])}"
+            )
+        if matches:
+            files += matches
         else:
-            files.append(path)
+            absent.append(row.file)
     if absent:
         raise LesionEdgeError(
             f"{table} names {len(absent)} files that do not exist, first {absent[0]}, looked for in {root}: "
@@ -155,6 +157,23 @@ def find_files(table: Path, rows: Sequence[Row], root: Path) -> list[str]:
         if other is not row:
             raise LesionEdgeError(f"{table} names {file} twice (lines {other.line} and {row.line})")
     return files
+
+
+def locate_files(rows: Sequence[Row], root: Path) -> Iterator[list[str]]:
+    """Files below `root` that each row could mean, sorted; of several with the same bytes, the first alone."""
+    by_name: dict[str, set[str]] | None = None
+    for row in rows:
+        path = next((path for path in _spellings(row.file) if (root / path).is_file()), None)
+        if path is not None:
+            yield [path]
+        elif "/" in row.file or "\\" in row.file:
+            yield []
+        else:
+            by_name = _index(root) if by_name is None else by_name
+            first, *others = sorted(by_name.get(row.file, ())) or [""]
+            # An archive of HAM10000 that many people have holds each of its two folders twice.
+            differing = [path for path in others if not filecmp.cmp(root / first, root / path, shallow=False)]
+            yield [first, *differing] if first else []
 
 
 def _read_lines(table: Path) -> tuple[list[str], list[_Line]]:
@@ -179,9 +198,29 @@ def _read_lines(table: Path) -> tuple[list[str], list[_Line]]:
     return columns, lines
 
 
-def _row(line: _Line, file: str, label: str, diagnosis: str = "") -> Row:
+def _row(line: _Line, file: str, label: str, diagnosis: str = "", *source: str) -> Row:
+    """Row of a line; `source` are columns of a public table that stand for the column of that name."""
     groups = tuple(line.get(name) for name in GROUPS if line.get(name).casefold() not in UNKNOWN)
-    return Row(line.number, file, label, line.get("split"), groups, line.get("source") or None, diagnosis or None)
+    collection = line.get("source", *source) or None
+    return Row(line.number, file, label, line.get("split"), groups, collection, diagnosis or None)
+
+
+def _with_metadata(table: Path, lines: Sequence[_Line]) -> list[_Line]:
+    """Lines of a challenge's GroundTruth table, with those of the table beside it that knows the lesions."""
+    if not re.search("GroundTruth", table.name, re.IGNORECASE):
+        return list(lines)
+    names = [re.sub("GroundTruth", word, table.name, flags=re.IGNORECASE) for word in METADATA_WORDS]
+    path = next((path for path in map(table.with_name, names) if path.is_file()), None)
+    if path is None:
+        say(
+            f"warning: {table} names no lesions, so images of one can lie on both sides of a split: "
+            f"put {' or '.join(names)} beside it"
+        )
+        return list(lines)
+    about = {line.get(*IMAGE_IDS): line.cells for line in _read_lines(path)[1]}
+    joined = [_Line(line.number, {**about.get(line.get(*IMAGE_IDS), {}), **line.cells}) for line in lines]
+    say(f"lesions from {path}")
+    return joined
 
 
 def _isic_archive(table: Path, lines: Sequence[_Line]) -> list[Row]:
@@ -193,7 +232,7 @@ def _isic_archive(table: Path, lines: Sequence[_Line]) -> list[Row]:
         if label.casefold() not in ("benign", "malignant"):
             unclear[label] += 1
             continue
-        rows.append(_row(line, line.get(*IMAGE_IDS), label.casefold(), diagnosis))
+        rows.append(_row(line, line.get(*IMAGE_IDS), label.casefold(), diagnosis, "attribution"))
     if unclear:
         named = ", ".join(f"{count} '{word}'" if word else f"{count} empty" for word, count in unclear.items())
         say(f"left out of {table}, neither benign nor malignant: {named}")
