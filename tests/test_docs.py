@@ -28,6 +28,7 @@ from lesion_edge.cli import build_parser
 from lesion_edge.manifest import FILE_NAME, load_manifest
 from lesion_export.cli import _provenance, export
 from lesion_serve.cli import build_parser as build_serve_parser
+from lesion_train.check import check
 from lesion_train.cli import train
 from lesion_train.run import run_metadata
 
@@ -111,7 +112,7 @@ def test_output_is_compared(documented: str, printed: str, same: bool) -> None:
     assert printed_as_documented(documented, printed) is same
 
 
-COMMAND = re.compile(r"^(?:ls .* \| )?(lesion-(?:train|export|infer|serve) .*)$")
+COMMAND = re.compile(r"^(?:ls .* \| )?(lesion-(?:check|train|export|infer|serve) .*)$")
 
 
 BASH = re.compile(r"^```bash\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -138,7 +139,11 @@ def test_documented_commands_have_these_options(line: str) -> None:
     elif name == "lesion-serve":
         build_serve_parser().parse_args(arguments)
     else:
-        functions: dict[str, Callable[..., None]] = {"lesion-train": train, "lesion-export": export}
+        functions: dict[str, Callable[..., None]] = {
+            "lesion-check": check,
+            "lesion-train": train,
+            "lesion-export": export,
+        }
         app = typer.Typer()
         app.command()(functions[name])
         typer.main.get_command(app).make_context(name, arguments)

@@ -69,9 +69,11 @@ def command_reference(name: str) -> str:
         usage, purpose, options = _of_argparse(_load(f"{package}.cli.build_parser")())
     else:
         from lesion_export.cli import export
+        from lesion_train.check import check
         from lesion_train.cli import train
 
-        usage, purpose, options = _of_typer(name, {"lesion-train": train, "lesion-export": export}[name])
+        functions = {"lesion-check": check, "lesion-train": train, "lesion-export": export}
+        usage, purpose, options = _of_typer(name, functions[name])
     rows = "".join(f"| {_code(option)} | {_cell(text)} |\n" for option, text in options)
     return f"```text\n{usage}\n```\n\n{purpose}\n\n| option | meaning |\n|---|---|\n{rows}"
 

@@ -97,6 +97,18 @@ def read_content(path: str | os.PathLike[str]) -> bytes:
             return file.read()
 
 
+def upright_size(content: bytes) -> tuple[int, int]:
+    """Width and height of an image in pixels, as it is shown; nothing is decoded.
+
+    Raises:
+        ImageError: as for `load_pixels`.
+    """
+    with _short_reasons():
+        image = _open(content)
+        turned = image.getexif().get(ORIENTATION, 1) >= 5
+        return (image.height, image.width) if turned else image.size
+
+
 def load_image(source: Source, longest_side: int) -> Image.Image:
     """Decode an image for people to look at: upright, RGB, its own aspect ratio.
 
