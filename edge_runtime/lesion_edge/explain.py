@@ -5,18 +5,18 @@ The map is that of the positive class, scaled to its own maximum; an image witho
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
 from lesion_edge.errors import ImageError
+from lesion_edge.mirror import Mirror
 from lesion_edge.preprocess import Resize, load_image
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -64,23 +64,8 @@ class HeatmapWriter:
     """Writer of one overlay per image into a folder, which mirrors the folders of the images."""
 
     def __init__(self, folder: Path, paths: Sequence[str], resize: Resize) -> None:
-        self._folder = folder
+        self._mirror = Mirror(folder, paths)
         self._resize = resize
-        absolute = [os.path.abspath(path) for path in paths if path != "-"]
-        folders = [path if os.path.isdir(path) else os.path.dirname(path) for path in absolute]
-        try:
-            # A list may name images anywhere.
-            self._root = os.path.commonpath(folders) if "-" not in paths else os.path.abspath(os.sep)
-        except ValueError:  # several drives
-            self._root = ""
-
-    def file_of(self, path: str) -> Path:
-        """File of the overlay of an image."""
-        absolute = os.path.abspath(path)
-        relative = (
-            os.path.relpath(absolute, self._root) if self._root else os.path.splitdrive(absolute)[1].lstrip(os.sep)
-        )
-        return self._folder / f"{relative}.png"
 
     def write(self, prediction: Prediction) -> Prediction:
         """Write the overlay of a prediction that has a map, and return the prediction.
@@ -93,7 +78,7 @@ class HeatmapWriter:
                 image = load_image(prediction.path, LONGEST_SIDE)
             except ImageError:  # it has vanished since; its answer stands
                 return prediction
-            file = self.file_of(prediction.path)
+            file = self._mirror.file_of(prediction.path, ".png")
             file.parent.mkdir(parents=True, exist_ok=True)
             overlay(image, prediction.cam, self._resize).save(file, format="PNG")
         return prediction

@@ -75,34 +75,6 @@ def test_overlay_stands_upright_with_the_original_s_aspect(bundle: Path, tmp_pat
     assert bottom.max() - bottom.min() < 60
 
 
-@pytest.mark.parametrize(
-    ("paths", "image", "file"),
-    [
-        pytest.param(["in"], "in/a/b.jpg", "a/b.jpg.png", id="below the folder"),
-        pytest.param(["in/a"], "in/a/b.jpg", "b.jpg.png", id="below a deeper folder"),
-        pytest.param(["in", "other"], "other/b.jpg", "other/b.jpg.png", id="two folders stay apart"),
-        pytest.param(["in/a/b.jpg"], "in/a/b.jpg", "b.jpg.png", id="a file"),
-        pytest.param(["in", "."], "other/../in/a/b.jpg", "in/a/b.jpg.png", id="a crooked path"),
-    ],
-)
-def test_overlays_of_different_images_have_different_names(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, paths: list[str], image: str, file: str
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    for name in ("in/a", "other"):
-        Path(name).mkdir(parents=True)
-    Path("in/a/b.jpg").touch()
-    assert HeatmapWriter(Path("out"), paths, "squash").file_of(image) == Path("out") / file
-
-
-def test_list_may_name_images_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    writer = HeatmapWriter(Path("out"), ["-"], "squash")
-    files = {writer.file_of(name) for name in ("a.jpg", "b/a.jpg", "../a.jpg", "/a.jpg")}
-    assert len(files) == 4
-    assert all(".." not in file.parts and file.parts[0] == "out" for file in files)
-
-
 def test_command_writes_an_overlay_per_usable_image(
     bundle: Path, paint: Callable[..., Path], tmp_path: Path
 ) -> None:
