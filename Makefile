@@ -18,7 +18,7 @@ DATA_LICENSE := $(file < models/robust/DATA_LICENSE)
 help:  ## show this list
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 26
 
-$(READY): EXTRAS := train,export,cpu,serve,signed,test,docs,dev
+$(READY): EXTRAS := train,export,cpu,serve,signed,dicom,test,docs,dev
 $(DEVICE_READY): EXTRAS := cpu,test
 $(READY) $(DEVICE_READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Lesion Edge needs Python 3.11 or later: make PYTHON=python3.12 …")'

@@ -70,7 +70,10 @@ def prediction_schema() -> dict[str, Any]:
         "title": "one row of lesion-infer --format jsonl",
         "type": "object",
         "properties": {
-            path: {"type": "string", "description": "The image as it was given."},
+            path: {
+                "type": "string",
+                "description": "The image as it was given; with #frame=N, a frame of a DICOM file.",
+            },
             status: {"enum": ["ok", "out_of_distribution", "error"]},
             label: {"type": ["string", "null"], "description": "Class name; only where the status is ok."},
             confidence: {**number, "description": "Probability of the label."},

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from lesion_edge.atomic import lock
 from lesion_edge.console import say
 from lesion_edge.errors import LesionEdgeError
+from lesion_edge.images import split_frame
 from lesion_edge.manifest import canonical_json, digest_of
 
 if TYPE_CHECKING:
@@ -95,10 +96,12 @@ class AuditLog:
         Raises:
             OSError: it could not be written; the file then ends with the line before.
         """
+        _, frame = split_frame(prediction.path)
         entry: dict[str, Any] = {
             "audit": self._line + 1,
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "image": prediction.sha256,
+            **({} if frame is None else {"frame": frame}),
             **({"path": _printable(prediction.path)} if self._with_paths else {}),
             **self._model,
             "status": prediction.status,

@@ -14,6 +14,7 @@ import numpy as np
 
 from lesion_edge.cpu import available_cpus
 from lesion_edge.errors import ImageError, LesionEdgeError
+from lesion_edge.images import split_frame
 from lesion_edge.manifest import FILE_NAME, Manifest, load_manifest, read_variant
 from lesion_edge.parallel import ordered_map
 from lesion_edge.preprocess import Source, load_pixels, read_content
@@ -307,10 +308,12 @@ class Classifier:
         digests: dict[int, str] = {}
         for index, (path, source) in enumerate(zip(paths, chunk, strict=True)):
             try:
+                frame = None
                 if digest and isinstance(source, str | bytes | os.PathLike):
+                    frame = split_frame(path)[1]
                     source = source if isinstance(source, bytes) else read_content(source)
                     digests[index] = hashlib.sha256(source).hexdigest()
-                images.append(load_pixels(source, self.manifest.image_size, self.manifest.resize))
+                images.append(load_pixels(source, self.manifest.image_size, self.manifest.resize, frame))
                 readable.append(path)
             except ImageError as error:
                 errors[index] = str(error)

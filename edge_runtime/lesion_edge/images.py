@@ -6,6 +6,7 @@ No file of a folder that may be an image is passed over in silence: a lesion wit
 from __future__ import annotations
 
 import os
+import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -24,10 +25,16 @@ EXTENSIONS = _endings("jpg jpeg jpe jfif jfi jif pjpeg pjp mpo jps png apng webp
 """Lower-case endings of the formats that are read. Another file is known by its content."""
 
 OTHER_IMAGES = _endings(
-    "heic heif hif avif dcm dicom ima jp2 j2k jpx jpf jxl dng cr2 cr3 nef nrw arw srf orf rw2 raf pef raw "
+    "heic heif hif avif jp2 j2k jpx jpf jxl dng cr2 cr3 nef nrw arw srf orf rw2 raf pef raw "
     "svs ndpi scn psd tga ppm pgm pnm pbm pcx ico svg exr hdr"
 )
 """Endings of images that are not read: each becomes an error row, whatever it holds."""
+
+DICOM = _endings("dcm dicom ima")
+"""Endings of DICOM files, which are read with the extra `dicom`; most are known by their content alone."""
+
+FRAME = "#frame="
+"""Stands between the path of a multi-frame DICOM file and the number of a frame, from 1."""
 
 COMPANIONS = _endings(
     "txt csv tsv json jsonl xml html htm md rst yaml yml toml ini cfg log pdf doc docx xls xlsx ppt pptx odt ods "
@@ -72,17 +79,46 @@ def find_images(
     """Yield the images of folders (recursive, names sorted) and the files named themselves, in order.
 
     A folder yields every file with an image's ending or content, and every file that is not known as something
-    else, so that a format that is not read becomes an error. Hidden files, text and the usual companions of
-    images (`COMPANIONS`) go to `pass_over`, folders with a slash at the end. A file that is named is always
-    yielded, and `-` stands for the lines of `listing`.
+    else, so that a format that is not read becomes an error. Hidden files, text, the usual companions of
+    images (`COMPANIONS`) and DICOM files that hold no image go to `pass_over`, folders with a slash at the end. A
+    file that is named is always yielded, and `-` stands for the lines of `listing`. A multi-frame DICOM file is
+    yielded once for each frame (`FRAME`).
 
     Raises:
         LesionEdgeError: at once, before the first image, when a path does not exist.
     """
     for path in paths:
-        if path != "-" and not os.path.lexists(path):
+        if path != "-" and not os.path.lexists(split_frame(path)[0]):
             raise LesionEdgeError(f"{path} does not exist")
     return (image for path in paths for image in _expand(path, listing, pass_over))
+
+
+def split_frame(path: str) -> tuple[str, int | None]:
+    """File of a path, and the number of a frame in it, from 1; None where the path names the whole file."""
+    match = re.fullmatch(f"(.+){FRAME}([1-9][0-9]{{0,8}})", path, re.DOTALL) if FRAME in path else None
+    return (match[1], int(match[2])) if match and not os.path.lexists(path) else (path, None)
+
+
+def frame_paths(path: str) -> list[str]:
+    """Path of each frame of a multi-frame DICOM file, none where DICOM holds no image, else the path itself."""
+    if _ending(path) in EXTENSIONS or not is_dicom(_beginning(path) or b""):
+        return [path]
+    from lesion_edge.dicom import count_frames
+
+    count = count_frames(path)
+    return [path] if count == 1 else [f"{path}{FRAME}{number}" for number in range(1, count + 1)]
+
+
+def is_dicom(content: bytes) -> bool:
+    """Whether the first bytes of a file are those of DICOM, the old kind without a preamble included."""
+    if content[128:132] == b"DICM":  # what stands before it may well look like a TIFF
+        return True
+    # Without a preamble: an element of group 2 or 8, with a value representation or a short length behind it.
+    return (
+        content[:2] in (b"\2\0", b"\x08\0")
+        and content[3:4] == b"\0"
+        and (content[4:6].isupper() or content[6:8] == b"\0\0")
+    )
 
 
 def is_hidden(name: str) -> bool:
@@ -103,12 +139,14 @@ def is_unfinished(path: str) -> bool:
 def may_be_image(path: str) -> bool:
     """Whether a file of a folder is yielded: it is an image, or nothing says that it is none."""
     ending = _ending(path)
-    if ending in EXTENSIONS or ending in OTHER_IMAGES:
+    if ending in EXTENSIONS or ending in OTHER_IMAGES or ending in DICOM:
         return True
     content = _beginning(path)
     if content is None:  # a file that may not be read can be anything
         return os.path.isfile(path) and ending not in COMPANIONS
-    return _begins_like_an_image(content) or not (ending in COMPANIONS or _is_text(content))
+    if _begins_like_an_image(content) or is_dicom(content):
+        return True
+    return not (ending in COMPANIONS or _is_text(content))
 
 
 def _ending(path: str) -> str:
@@ -186,11 +224,16 @@ class StdinPaths:
 
 def _expand(path: str, listing: Iterable[str], pass_over: Callable[[str], object]) -> Iterator[str]:
     if path == "-":
-        yield from (line.rstrip("\r\n") for line in listing if line.strip())
+        for line in filter(str.strip, listing):
+            yield from _frames_of_named(line.rstrip("\r\n"))
     elif os.path.isdir(path):
         yield from _walk(path, (), pass_over)
     else:
-        yield path
+        yield from _frames_of_named(path)
+
+
+def _frames_of_named(path: str) -> list[str]:
+    return frame_paths(path) or [path]
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -222,7 +265,7 @@ def _walk(folder: str, parents: tuple[str, ...], pass_over: Callable[[str], obje
             pass_over(path + "/" * (name in folders))
         elif name in folders:
             yield from _walk(path, (*parents, real), pass_over)
-        elif may_be_image(path):
-            yield path
+        elif may_be_image(path) and (frames := frame_paths(path)):
+            yield from frames
         else:
             pass_over(path)

@@ -19,11 +19,13 @@ from PIL import Image, ImageOps, JpegImagePlugin, UnidentifiedImageError
 from lesion_edge.bands import BAND_PIXELS, cut_bands, png_bands, png_info, reduce_bands
 from lesion_edge.color import to_rgb
 from lesion_edge.errors import ImageError
+from lesion_edge.images import PROBE, is_dicom, split_frame
 from lesion_edge.integrity import check_content, check_decoded_jpeg
 from lesion_edge.tiff import check_layout, decode_tiff
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import BinaryIO
 
     from numpy.typing import NDArray
 
@@ -65,7 +67,9 @@ Source: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | NDArray[np.u
 warnings.filterwarnings("ignore", module="PIL")
 
 
-def load_pixels(source: Source, image_size: int, resize: Resize = "squash") -> NDArray[np.uint8]:
+def load_pixels(
+    source: Source, image_size: int, resize: Resize = "squash", frame: int | None = None
+) -> NDArray[np.uint8]:
     """Decode an image, upright and in RGB, at the size the network takes.
 
     Args:
@@ -73,6 +77,8 @@ def load_pixels(source: Source, image_size: int, resize: Resize = "squash") -> N
         image_size: side S of the square result, in pixels.
         resize: `squash` ignores the aspect ratio (the paper's way), `crop` takes the centre square,
             `pad` keeps all of the image and fills with black.
+        frame: number of a frame, from 1, where `source` holds the bytes of a multi-frame DICOM file; a path names
+            it itself.
 
     Returns:
         uint8 (S, S, 3), RGB, 0 to 255.
@@ -82,7 +88,7 @@ def load_pixels(source: Source, image_size: int, resize: Resize = "squash") -> N
     """
     with _short_reasons():
         # The JPEG decoder shrinks by 2, 4 or 8 almost for free; twice the target keeps the detail.
-        return np.asarray(_resize(_decode(source, 2 * image_size), image_size, resize))
+        return np.asarray(_resize(_decode(source, 2 * image_size, frame), image_size, resize))
 
 
 def read_content(path: str | os.PathLike[str]) -> bytes:
@@ -92,8 +98,9 @@ def read_content(path: str | os.PathLike[str]) -> bytes:
         ImageError: it cannot be read.
     """
     with _short_reasons():
-        _regular_size(path)
-        with open(path, "rb") as file:
+        name, _ = split_frame(os.fspath(path))
+        _regular_size(name)
+        with open(name, "rb") as file:
             return file.read()
 
 
@@ -147,7 +154,7 @@ def _short_reasons() -> Iterator[None]:
         raise ImageError(f"damaged or truncated ({_one_line(error)})") from error
 
 
-def _decode(source: Source, shortest_side: int) -> Image.Image:
+def _decode(source: Source, shortest_side: int, frame: int | None = None) -> Image.Image:
     """Decode upright and in RGB; perhaps smaller, but with no side below `shortest_side` for it."""
     if isinstance(source, Image.Image):
         image = source.copy()
@@ -156,14 +163,38 @@ def _decode(source: Source, shortest_side: int) -> Image.Image:
             raise ImageError(f"array is {source.dtype} {source.shape}, expected uint8 (H, W, 3)")
         image = Image.fromarray(source)
     elif isinstance(source, bytes):
-        return _decode_file(source, shortest_side)
+        return _decode_stream(io.BytesIO(source), shortest_side, frame)
     else:
-        size = _regular_size(source)
-        with _one_large_image if size > LARGE_FILE else contextlib.nullcontext(), open(source, "rb") as file:
-            return _decode_file(file.read(), shortest_side)
+        path, frame = split_frame(os.fspath(source))
+        size = _regular_size(path)
+        with _one_large_image if size > LARGE_FILE else contextlib.nullcontext(), open(path, "rb") as file:
+            return _decode_stream(file, shortest_side, frame)
     _check_size(image.size)
     ImageOps.exif_transpose(image, in_place=True)
     return to_rgb(image)
+
+
+def _decode_stream(file: BinaryIO, shortest_side: int, frame: int | None) -> Image.Image:
+    dicom = is_dicom(file.read(PROBE))
+    file.seek(0)
+    if dicom:
+        return _decode_dicom(file, shortest_side, frame)
+    if frame is not None:
+        raise ImageError("it has no frames, since it is no DICOM file")
+    return _decode_file(file.read(), shortest_side)
+
+
+def _decode_dicom(file: BinaryIO, shortest_side: int, frame: int | None) -> Image.Image:
+    from lesion_edge.dicom import DicomFile
+
+    dicom = DicomFile(file)
+    dicom.check()
+    _check_size(dicom.size)
+    large = dicom.size[0] * dicom.size[1] > LARGE
+    with _one_large_image if large else contextlib.nullcontext():
+        image = dicom.decode(frame)
+        factor = max(1, min(image.size) // shortest_side) if large else 1
+        return reduce_bands(image, cut_bands(image, factor), factor) if large else to_rgb(image)
 
 
 def _decode_file(content: bytes, shortest_side: int) -> Image.Image:

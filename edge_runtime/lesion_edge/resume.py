@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from lesion_edge.atomic import lock
 from lesion_edge.console import say
 from lesion_edge.errors import LesionEdgeError
+from lesion_edge.images import split_frame
 from lesion_edge.output import Format, read_predictions
 
 if TYPE_CHECKING:
@@ -34,9 +35,9 @@ MISSING: Stamp = (-1, 0)
 
 
 def stamp_of(path: str) -> Stamp:
-    """Stamp of a file, by which a later content under the same name is known."""
+    """Stamp of a file, or of the file of a frame, by which a later content under the same name is known."""
     try:
-        status = os.stat(path)
+        status = os.stat(split_frame(path)[0])
     except OSError:
         return MISSING
     return status.st_size, status.st_mtime_ns

@@ -142,6 +142,17 @@ def test_all_is_well(bundle: Path, folder: Path, tmp_path: Path) -> None:
     assert run.stderr == b"10 images on cpu (int8): 6 malignant, 4 benign\n"
 
 
+def test_dicom_without_its_extra_is_an_error_row_that_names_it(bundle: Path, mixed: Path, tmp_path: Path) -> None:
+    (mixed / "d.dcm").write_bytes(bytes(128) + b"DICM" + bytes(99))
+    without = tmp_path / "without" / "pydicom"
+    without.mkdir(parents=True)
+    (without / "__init__.py").write_text("raise ImportError")
+    environment = {"PYTHONPATH": os.pathsep.join([str(without.parent), os.environ.get("PYTHONPATH", "")])}
+    run = infer(mixed, "--model", bundle, environment=environment)
+    assert table(run.stdout)[-1][-1] == 'DICOM needs pydicom: pip install "lesion-edge[dicom]"'
+    assert run.returncode == 1
+
+
 WRONG: list[Any] = [
     pytest.param(["{images}", "--model", "gone"], "gone is not a bundle", id="no such bundle"),
     pytest.param(["{images}", "--model", "{images}"], "is not a bundle", id="a folder that is no bundle"),
@@ -569,7 +580,7 @@ def test_image_that_vanishes_or_is_forbidden_during_the_run_is_a_row(
     genuine = open
 
     def forbid(path: Any, *arguments: Any, **options: Any) -> Any:
-        if path == paths[0]:
+        if str(path) == str(paths[0]):
             raise PermissionError(13, "Permission denied", str(path))
         return genuine(path, *arguments, **options)
 
