@@ -118,6 +118,8 @@ def _add_output_options(group: argparse._ArgumentGroup) -> None:
     add("--format", choices=("csv", "jsonl"), default="csv", help="CSV or JSON Lines [default: csv]")
     add("--heatmaps", type=Path, metavar="DIR", help="folder for heat maps (Grad-CAM) over the images")
     add("--report", type=Path, metavar="FILE.html", help="HTML page with all images and their heat maps")
+    add("--sr", type=Path, metavar="DIR", help="folder for DICOM structured reports, one per DICOM image or frame")
+    add("--sr-patient", action="store_true", help="copy patient and study from the image into --sr's reports")
     add(
         "--evaluate",
         action="store_true",

@@ -133,7 +133,7 @@ def is_readable_format(path: str) -> bool:
 
 def is_unfinished(path: str) -> bool:
     """Whether a file's name says that it is still being copied."""
-    return _ending(path) in UNFINISHED
+    return _ending(split_frame(path)[0]) in UNFINISHED
 
 
 def may_be_image(path: str) -> bool:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from lesion_edge.monitor import Monitor
     from lesion_edge.output import Format, PredictionWriter
     from lesion_edge.resume import CompletedRows, Record
+    from lesion_edge.structured_report import StructuredReportWriter
     from lesion_edge.watch import Pace, Watcher
 
 
@@ -44,6 +45,8 @@ class InferenceOptions:
     evaluate: bool = False
     heatmaps: Path | None = None
     report: Path | None = None
+    sr: Path | None = None
+    sr_patient: bool = False
     resume: bool = False
     watch: bool = False
     pace: Pace | None = None
@@ -78,6 +81,9 @@ def run(options: InferenceOptions) -> bool:
         if monitor is not None:
             sinks.append(monitor.add)
         post_processors = _open_post_processors(options, classifier, stack)
+        structured = _open_structured_reports(options, classifier)
+        if structured is not None:
+            post_processors.append(structured.write)
         advance = stack.enter_context(_progress(options))
         watched = None
         if options.watch:
@@ -89,8 +95,9 @@ def run(options: InferenceOptions) -> bool:
             options, classifier, watched or stdin_paths, images, post_processors, output.record
         )
         interrupted = _drain(stack.enter_context(contextlib.closing(predictions)), sinks, advance)
-    if passed_over.count:
-        say(passed_over.sentence())
+    for sentence in (passed_over.sentence(), structured.sentence() if structured is not None else ""):
+        if sentence:
+            say(sentence)
     return _conclude(results, monitor, interrupted)
 
 
@@ -277,6 +284,14 @@ def _open_post_processors(
     return post_processors
 
 
+def _open_structured_reports(options: InferenceOptions, classifier: Classifier) -> StructuredReportWriter | None:
+    if options.sr is None:
+        return None
+    from lesion_edge.structured_report import StructuredReportWriter
+
+    return StructuredReportWriter(options.sr, options.paths, classifier, options.sr_patient)
+
+
 def _predictions(
     options: InferenceOptions,
     classifier: Classifier,
@@ -295,7 +310,7 @@ def _predictions(
         predictions = classifier.predict(
             sources,
             options.batch_size,
-            cam=bool(post_processors),
+            cam=options.heatmaps is not None or options.report is not None,
             digest=options.audit is not None,
             measured=options.monitor is not None,
         )
@@ -316,13 +331,19 @@ def _check(options: InferenceOptions) -> None:
         raise LesionEdgeError("no PATH: name folders, files, or - for a list on standard input")
     if options.resume and options.output is None:
         raise LesionEdgeError("--resume needs --output, the file to go on with")
-    _check_heatmaps(options)
+    _check_folders(options)
     if options.report is not None and (options.resume or options.watch):
         raise LesionEdgeError("--report shows one whole run: it goes with neither --resume nor --watch")
     if options.audit_paths and options.audit is None:
         raise LesionEdgeError("--audit-paths needs --audit, the file for the lines")
     if options.stop_on_drift and options.monitor is None:
         raise LesionEdgeError("--stop-on-drift needs --monitor, the file for the state")
+    if options.sr is not None:
+        from lesion_edge.dicom import import_pydicom
+
+        import_pydicom()  # or there is no run
+    if options.sr_patient and options.sr is None:
+        raise LesionEdgeError("--sr-patient needs --sr, the folder for the reports")
     if options.watch and "-" in options.paths:
         raise LesionEdgeError("--watch needs a folder, not a list")
     if options.watch:
@@ -335,17 +356,18 @@ def _check(options: InferenceOptions) -> None:
         raise LesionEdgeError(f"cannot write {options.report}: its folder does not exist")
 
 
-def _check_heatmaps(options: InferenceOptions) -> None:
-    """Refuse a folder for heat maps where they would be found as images."""
-    for path in options.paths:
-        if options.heatmaps is not None and path != "-" and os.path.isdir(path):
-            folder, heatmaps = os.path.realpath(path), os.path.realpath(options.heatmaps)
-            with contextlib.suppress(ValueError):  # several drives
-                if os.path.commonpath([folder, heatmaps]) == folder:
-                    raise LesionEdgeError(
-                        f"--heatmaps {options.heatmaps} lies inside {path}, whose images are classified: "
-                        "choose a folder outside it"
-                    )
+def _check_folders(options: InferenceOptions) -> None:
+    """Refuse a folder for heat maps or reports where they would be found as images."""
+    for name, folder in (("--heatmaps", options.heatmaps), ("--sr", options.sr)):
+        for path in options.paths:
+            if folder is not None and path != "-" and os.path.isdir(path):
+                images = os.path.realpath(path)
+                with contextlib.suppress(ValueError):  # several drives
+                    if os.path.commonpath([images, os.path.realpath(folder)]) == images:
+                        raise LesionEdgeError(
+                            f"{name} {folder} lies inside {path}, whose images are classified: "
+                            "choose a folder outside it"
+                        )
 
 
 def _stdin_paths(paths: Sequence[str]) -> StdinPaths | None:

@@ -151,6 +151,9 @@ def test_dicom_without_its_extra_is_an_error_row_that_names_it(bundle: Path, mix
     run = infer(mixed, "--model", bundle, environment=environment)
     assert table(run.stdout)[-1][-1] == 'DICOM needs pydicom: pip install "lesion-edge[dicom]"'
     assert run.returncode == 1
+    refused = infer(mixed, "--model", bundle, "--sr", tmp_path / "sr", environment=environment)
+    assert refused.stderr == b'lesion-infer: DICOM needs pydicom: pip install "lesion-edge[dicom]"\n'
+    assert (refused.returncode, refused.stdout) == (2, b"")
 
 
 WRONG: list[Any] = [

@@ -20,7 +20,7 @@ from lesion_edge.errors import ImageError
 from lesion_edge.images import PassedOver, find_images
 from lesion_edge.inference import InferenceOptions, run
 from lesion_edge.preprocess import load_pixels
-from lesion_edge.watch import SETTLED, Watcher
+from lesion_edge.watch import Pace, Watcher
 
 pydicom = pytest.importorskip("pydicom")
 pytest.importorskip("openjpeg")
@@ -519,13 +519,34 @@ def test_overwritten_file_is_answered_again_frame_by_frame(bundle: Path, folder:
 
 
 def test_watched_folder_gives_each_frame_once(folder: Path) -> None:
-    time = iter((0.0, SETTLED, SETTLED, 2 * SETTLED))
-    watcher = Watcher([str(folder)], {}, clock=lambda: next(time))
+    (folder / "copy.dcm.part").write_bytes((folder / "m.dcm").read_bytes())
+    time = iter((0.0, 2.0, 2.0, 2.0))
+    watcher = Watcher([str(folder)], {}, Pace(settled=2.0), clock=lambda: next(time))
     assert watcher.poll() == []
     ready = watcher.poll()
     assert [Path(path).name for path in ready] == ROWS
     assert watcher.accept(Prediction(path=ready[2], label="benign"))
     assert [Path(path).name for path in watcher.poll()] == [*ROWS[:2], *ROWS[3:]]
+
+
+@pytest.mark.parametrize("patient", [False, True])
+def test_no_output_names_the_patient_unless_asked_for(
+    bundle: Path, folder: Path, capsys: pytest.CaptureFixture[str], patient: bool
+) -> None:
+    broken = dataset(GRAY, "MONOCHROME2")
+    broken["BitsStored"].value = 17
+    (folder / "broken.dcm").write_bytes(encoded(broken))
+    out = folder.parent / "made"
+    out.mkdir()
+    others: dict[str, Any] = {"report": out / "r.html", "audit": out / "a.jsonl", "heatmaps": out}
+    infer(bundle, folder, sr=out / "sr", sr_patient=patient, **others)
+    said = capsys.readouterr().err.encode()
+    written = [path.read_bytes() for path in out.iterdir() if path.is_file()]
+    everything = [said, *written, (folder.parent / "out.csv").read_bytes()]
+    assert not any(secret.encode() in content for secret in SECRETS for content in everything)
+    reports = [path.read_bytes() for path in (out / "sr").iterdir()]
+    assert len(reports) == 4
+    assert all((secret.encode() in content) is patient for secret in SECRETS for content in reports)
 
 
 def test_list_and_pass_over_know_dicom_by_its_content(tmp_path: Path) -> None:
