@@ -9,6 +9,7 @@ import contextlib
 import io
 import os
 import stat
+import struct
 import threading
 import warnings
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -38,6 +39,7 @@ above `LARGE` pixels, whole pixels are averaged first. All other images give the
 
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
 """Pillow's names of the formats that are accepted, whatever the file is called."""
+JPEG_START = b"\xff\xd8\xff"
 
 MAX_PIXELS = 100_000_000
 """Images of which more pixels would be decoded are refused (a decompression bomb, or a slide scan)."""
@@ -248,12 +250,14 @@ def _load(content: bytes, image: Image.Image, stored: tuple[int, int], shortest_
 
 
 def _open(content: bytes) -> Image.Image:
-    try:
+    if not content.startswith(JPEG_START):
         return Image.open(io.BytesIO(content), formats=FORMATS)
-    except Image.DecompressionBombError:
-        if not content.startswith(b"\xff\xd8"):
-            raise
-        return JpegImagePlugin.jpeg_factory(io.BytesIO(content))  # which is decoded smaller than Pillow thinks
+    # As Image.open does, which imports five formats first, and refuses a JPEG that is too large before it is known
+    # that it will be decoded smaller.
+    try:
+        return JpegImagePlugin.jpeg_factory(io.BytesIO(content))
+    except (SyntaxError, IndexError, TypeError, struct.error):
+        raise UnidentifiedImageError from None
 
 
 def _check_size(size: tuple[int, int], limit: int | None = None) -> None:
