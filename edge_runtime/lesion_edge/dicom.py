@@ -10,6 +10,7 @@ import contextlib
 import functools
 import io
 import os
+import struct
 import warnings
 import zlib
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -36,10 +37,20 @@ GRAY = ("MONOCHROME1", "MONOCHROME2")
 COLOR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 PALETTE = "PALETTE COLOR"
 
+RLE = "1.2.840.10008.1.2.5"
 DEFLATED = b"1.2.840.10008.1.2.1.99"
+JPEG_EXTENDED = "1.2.840.10008.1.2.4.51"
 JPEG = frozenset(f"1.2.840.10008.1.2.4.{number}" for number in (50, 51, 57, 70))
 JPEG_LS = frozenset(f"1.2.840.10008.1.2.4.{number}" for number in (80, 81))
 JPEG_2000 = frozenset(f"1.2.840.10008.1.2.4.{number}" for number in (90, 91, 201, 202, 203))
+
+DECODERS = {
+    **dict.fromkeys(JPEG_LS, ("JPEG-LS", ("pyjpegls", "gdcm", "pylibjpeg"), "pyjpegls")),
+    **dict.fromkeys(JPEG, ("JPEG with more than 8 bits", ("gdcm", "pylibjpeg"), "python-gdcm")),
+    JPEG_EXTENDED: ("lossy JPEG with more than 8 bits", ("pylibjpeg",), "pylibjpeg-libjpeg"),
+    **dict.fromkeys(JPEG_2000, ("JPEG 2000", ("pylibjpeg", "pillow", "gdcm"), "pylibjpeg-openjpeg")),
+}
+"""Transfer syntax to its name, pydicom's plugins that decode it, and a package that brings one."""
 
 HEADER_BYTES = 1 << 20
 """Bytes of a deflated file that are inflated to find out how many more there may be."""
@@ -216,7 +227,7 @@ class DicomFile:
         options = {**as_pixel_options(header), "pixel_keyword": "PixelData"}
         options["pixel_vr"] = representation.decode() if explicit else "OW"
         decoder = get_decoder(syntax)
-        if syntax in JPEG | JPEG_2000:
+        if syntax in JPEG | JPEG_2000 or syntax == RLE:
             place = self._stream.tell()
             frame = get_frame(
                 self._stream,
@@ -225,13 +236,13 @@ class DicomFile:
                 extended_offsets=options.get("extended_offsets"),
             )
             self._stream.seek(place)
+            if syntax == RLE:
+                return self._decode_rle(frame)
             if syntax in JPEG and header.BitsAllocated == 8:
                 return self._decode_jpeg(frame)
             _check_frame_size(frame, self.size)
-        if syntax in JPEG and set(decoder.available_plugins) <= {"pillow"}:
-            raise ImageError("no decoder for JPEG with more than 8 bits: pip install python-gdcm")
-        if not decoder.is_available:
-            name, package = ("JPEG-LS", "pyjpegls") if syntax in JPEG_LS else (syntax.name, "python-gdcm")
+        name, plugins, package = DECODERS.get(syntax, (syntax.name, ("gdcm",), "python-gdcm"))
+        if syntax.is_encapsulated and not set(plugins) & set(decoder.available_plugins):
             raise ImageError(f"no decoder for {name}: pip install {package}")
         levels: NDArray[Any] = decoder.as_array(self._stream, index=index, **options)[0]
         return levels
@@ -250,6 +261,28 @@ class DicomFile:
         check_decoded_jpeg(content, image, image.size, max(image.size))
         return image if image.mode == "RGB" else np.asarray(image)
 
+    def _decode_rle(self, content: bytes) -> NDArray[Any]:
+        """Decode segments of PackBits (PS3.5, annex G): the bytes of each sample, the high ones first.
+
+        By Pillow's decoder: pydicom's is slow, and that of pylibjpeg-rle ends the process at a damaged segment.
+        """
+        width, height = self.size
+        count, *offsets = struct.unpack_from("<16I", content)
+        size = self.header.BitsAllocated // 8
+        samples = self.header.SamplesPerPixel
+        if count != size * samples:
+            raise ImageError(f"damaged or truncated (it has {count} segments, not {size * samples})")
+        ends = [*offsets[1:count], len(content)]
+        planes = [
+            Image.frombytes("L", (width * height, 1), content[start:end], "packbits", "L")
+            for start, end in zip(offsets, ends, strict=False)
+        ]
+        levels = np.stack([np.asarray(plane)[0] for plane in planes], axis=-1).reshape(
+            height, width, samples, size
+        )
+        stored = levels.view(f">{'i' if self.header.get('PixelRepresentation') else 'u'}{size}")[..., 0]
+        return stored[..., 0] if samples == 1 else stored
+
     def _show(self, stored: NDArray[Any], index: int) -> Image.Image:
         """Image of stored levels."""
         header, bits = self.header, self.header.BitsStored
@@ -259,7 +292,7 @@ class DicomFile:
         levels = np.arange(low, low + (1 << bits), dtype=np.int32)
         palette = header.PhotometricInterpretation == PALETTE
         table = self._palette(levels) if palette else self._brightness(levels, index)
-        return Image.fromarray(table[stored.astype(np.int32) - low])
+        return Image.fromarray(table[(stored.astype(np.int32) - low) & ((1 << bits) - 1)])
 
     def _palette(self, levels: NDArray[np.int32]) -> NDArray[np.uint8]:
         from pydicom.pixels import apply_color_lut

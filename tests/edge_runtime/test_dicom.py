@@ -86,9 +86,9 @@ def encoded(content: Any) -> bytes:
     return stream.getvalue()
 
 
-def compressed(syntax: str, levels: Levels = RGB, photometric: str = "RGB", **options: Any) -> bytes:
-    content = dataset(levels, photometric)
-    content.compress(syntax, generate_instance_uid=False, **options)
+def compressed(syntax: str, levels: Levels = RGB, photometric: str = "RGB", **more: Any) -> bytes:
+    content = dataset(levels, photometric, **more)
+    content.compress(syntax, generate_instance_uid=False)
     return encoded(content)
 
 
@@ -198,6 +198,16 @@ SAME: list[Any] = [
     ),
     pytest.param(compressed(uid.RLELossless), png(RGB), id="RLE"),
     pytest.param(compressed(uid.RLELossless, GRAY16, "MONOCHROME2"), png(GRAY16), id="RLE, 16 bits"),
+    pytest.param(
+        compressed(uid.RLELossless, (GRAY16 - 32768.0).astype(np.int16), "MONOCHROME2", PixelRepresentation=1),
+        png(GRAY16),
+        id="RLE, signed",
+    ),
+    pytest.param(
+        encoded(dataset(GRAY16 >> 4 | 0xF000, "MONOCHROME2", BitsStored=12)),
+        png(np.rint((GRAY16 >> 4) / 4095 * 65535).astype(np.uint16)),
+        id="unused bits that are set",
+    ),
     pytest.param(compressed(uid.JPEG2000Lossless), png(RGB), id="JPEG 2000, YBR_RCT"),
     pytest.param(
         compressed(uid.JPEG2000Lossless, GRAY16, "MONOCHROME2"), png(GRAY16), id="JPEG 2000, gray, 16 bits"
@@ -327,6 +337,7 @@ def test_every_file_that_pydicom_brings_gives_an_answer_or_a_reason(
     dicom._count_frames.cache_clear()
     assert answers > 30
     assert len(reasons) > 5
+    assert any(reason.startswith("no decoder for lossy JPEG with more than 8 bits: ") for reason in reasons)
     assert not any("^" in reason for reason in reasons), "no name is quoted"
 
 
@@ -415,6 +426,14 @@ def changed(name: str, value: Any, **more: Any) -> bytes:
             encoded(dataset(np.stack([GRAY] * 3), "MONOCHROME2")),
             "it holds 3 frames: name one, with #frame=1 behind the path",
             id="several frames and none named",
+        ),
+        pytest.param(
+            compressed(uid.RLELossless)[:-99], "damaged or truncated (pixel data of DICOM", id="RLE cut off"
+        ),
+        pytest.param(
+            compressed(uid.RLELossless).replace(b"\3\0\0\0\x40\0\0\0", b"\2\0\0\0\x40\0\0\0"),
+            "damaged or truncated (it has 2 segments, not 3)",
+            id="RLE of another number of samples",
         ),
         pytest.param(
             changed("NumberOfFrames", 90000, NumberOfFrames=1),
