@@ -62,7 +62,8 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
-        self._abort_after(None)
+        # Uvicorn's own clock for idle connections stops where a body is still to come after its answer.
+        self._abort_after(KEEP_ALIVE if self.cycle.response_complete else None)
 
     def _abort_after(self, seconds: float | None) -> None:
         """Cut the connection unless this is called again in time; None stops the clock."""

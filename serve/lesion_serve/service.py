@@ -60,7 +60,7 @@ class Service:
     """A classifier behind a queue. All but the work itself runs in the thread of the event loop.
 
     Images go to the network one at a time, as `lesion-infer` has them on the CPU: an answer depends on nothing but
-    its image, and a batch measures no faster there.
+    its image, and waits for no other's.
     """
 
     def __init__(self, classifier: Classifier, limits: Limits) -> None:
