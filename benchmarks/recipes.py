@@ -22,8 +22,9 @@ from typing import Any
 import numpy as np
 
 from lesion_edge import metrics
-from lesion_edge.classifier import Classifier, apply_threshold
+from lesion_edge.classifier import Classifier
 from lesion_edge.intervals import bootstrap_interval
+from lesion_edge.prediction import apply_threshold
 from lesion_edge.preprocess import load_pixels
 from lesion_export.operating_point import softmax
 from lesion_train.features import predict_batches

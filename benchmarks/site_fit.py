@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from lesion_edge import Classifier
-from lesion_edge.classifier import OUTLIER_LIMIT
 from lesion_edge.labeled import classify_sample, find_labeled_images
+from lesion_edge.prediction import OUTLIER_LIMIT
 from lesion_edge.site import move
 from lesion_edge.site_fit import FIGURES, Parameters, Sample, figures, fit
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lesion_edge import Classifier
-from lesion_edge.classifier import apply_threshold
+from lesion_edge.prediction import apply_threshold
 from lesion_edge.preprocess import load_pixels
 from lesion_export.stress import OVERSAMPLING, label_changes
 

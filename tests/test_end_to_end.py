@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from lesion_edge.classifier import apply_threshold
 from lesion_edge.manifest import load_manifest
+from lesion_edge.prediction import apply_threshold
 from lesion_edge.preprocess import load_pixels
 from lesion_export.operating_point import softmax
 

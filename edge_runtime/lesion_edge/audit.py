@@ -22,7 +22,8 @@ from lesion_edge.manifest import canonical_json, digest_of
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from lesion_edge.classifier import Classifier, Prediction
+    from lesion_edge.classifier import Classifier
+    from lesion_edge.prediction import Prediction
 
 FIRST = "0" * 64
 """`previous` of the first line."""

@@ -15,7 +15,7 @@ from lesion_edge.metrics import Metrics, evaluate, format_metric
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lesion_edge.classifier import Prediction
+    from lesion_edge.prediction import Prediction
 
 
 class Evaluation:

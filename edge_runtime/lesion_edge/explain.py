@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from lesion_edge.classifier import Prediction
+    from lesion_edge.prediction import Prediction
 
 LONGEST_SIDE = 1024
 """Longest side of an overlay, pixels; a smaller image keeps its size."""

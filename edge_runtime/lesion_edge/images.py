@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from lesion_edge.errors import LesionEdgeError
 
 if TYPE_CHECKING:
-    from lesion_edge.classifier import Prediction
+    from lesion_edge.prediction import Prediction
 
 
 def _endings(text: str) -> frozenset[str]:

@@ -18,10 +18,11 @@ from lesion_edge.parallel import ordered_map
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
-    from lesion_edge.classifier import Classifier, Prediction
+    from lesion_edge.classifier import Classifier
     from lesion_edge.evaluation import Evaluation
     from lesion_edge.monitor import Monitor
     from lesion_edge.output import Format, PredictionWriter
+    from lesion_edge.prediction import Prediction
     from lesion_edge.resume import CompletedRows, Record
     from lesion_edge.structured_report import StructuredReportWriter
     from lesion_edge.watch import Pace, Watcher

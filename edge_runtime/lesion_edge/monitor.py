@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from lesion_edge.classifier import Classifier, Prediction
+    from lesion_edge.classifier import Classifier
+    from lesion_edge.prediction import Prediction
 
 SCHEMA_VERSION = 1
 QUANTILES = np.linspace(0, 1, 41)

@@ -10,8 +10,8 @@ import select
 import sys
 from typing import TYPE_CHECKING, Any, Literal
 
-from lesion_edge.classifier import Prediction
 from lesion_edge.errors import LesionEdgeError
+from lesion_edge.prediction import Prediction
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
-    from lesion_edge.classifier import Classifier, Prediction
+    from lesion_edge.classifier import Classifier
+    from lesion_edge.prediction import Prediction
     from lesion_edge.preprocess import Resize, Source
 
 THUMBNAIL = 192

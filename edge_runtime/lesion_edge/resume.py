@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from lesion_edge.classifier import Classifier, Prediction
+    from lesion_edge.classifier import Classifier
+    from lesion_edge.prediction import Prediction
 
 TOLERANCE = 1e-3
 """Largest difference of probability that rounding and batching may make within one model."""

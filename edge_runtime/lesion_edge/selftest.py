@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from lesion_edge.classifier import label_outputs
 from lesion_edge.errors import LesionEdgeError
+from lesion_edge.prediction import label_outputs
 from lesion_edge.preprocess import Resize, load_pixels
 
 if TYPE_CHECKING:

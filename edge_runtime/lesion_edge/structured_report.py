@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from lesion_edge.classifier import Classifier, Prediction
+    from lesion_edge.classifier import Classifier
+    from lesion_edge.prediction import Prediction
 
 ENHANCED_SR = "1.2.840.10008.5.1.4.1.1.88.22"
 NOT_FOR_DIAGNOSIS = "Research tool, not for diagnosis: a model's answer, not seen by a physician."

@@ -8,7 +8,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lesion_edge.classifier import Prediction
+    from lesion_edge.prediction import Prediction
 
 
 class Summary:

@@ -15,7 +15,7 @@ from lesion_edge.resume import MISSING, Stamp, say_changed, stamp_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from lesion_edge.classifier import Prediction
+    from lesion_edge.prediction import Prediction
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lesion_edge.classifier import apply_threshold
+from lesion_edge.prediction import apply_threshold
 from lesion_export.outlier_graph import fit_limit
 
 if TYPE_CHECKING:

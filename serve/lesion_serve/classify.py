@@ -13,7 +13,7 @@ from lesion_serve.requests import answer, read_body, read_form, unless_gone
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from lesion_edge.classifier import Prediction
+    from lesion_edge.prediction import Prediction
     from lesion_serve.service import Service
 
 JSON = "application/json"

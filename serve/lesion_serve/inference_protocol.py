@@ -29,7 +29,8 @@ from lesion_serve.service import RequestError
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from lesion_edge.classifier import Classifier, Prediction
+    from lesion_edge.classifier import Classifier
+    from lesion_edge.prediction import Prediction
     from lesion_serve.service import Service
 
 MODEL = "lesion-edge"

@@ -21,7 +21,8 @@ from lesion_edge.monitor import WINDOW
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lesion_edge.classifier import Classifier, Prediction
+    from lesion_edge.classifier import Classifier
+    from lesion_edge.prediction import Prediction
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 

@@ -19,7 +19,7 @@ from lesion_serve.requests import answer, read_body, unless_gone
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from lesion_edge.classifier import Prediction
+    from lesion_edge.prediction import Prediction
     from lesion_serve.service import Service
 
 ENVIRONMENT = report.page_environment(Path(__file__).with_name("templates"), report.TEMPLATES)

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from lesion_edge import Classifier, LesionEdgeError, Prediction
-from lesion_edge.classifier import apply_threshold, label_outputs
+from lesion_edge.prediction import apply_threshold, label_outputs
 from tests.edge_runtime.conftest import expected_by
 
 pytest.importorskip("onnxruntime")

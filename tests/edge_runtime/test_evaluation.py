@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from lesion_edge.classifier import Prediction
 from lesion_edge.evaluation import Evaluation
+from lesion_edge.prediction import Prediction
 
 
 @pytest.mark.parametrize(

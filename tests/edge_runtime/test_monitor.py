@@ -11,7 +11,6 @@ import pytest
 from PIL import Image
 
 from lesion_edge import Classifier
-from lesion_edge.classifier import Prediction
 from lesion_edge.errors import DriftAlarm, LesionEdgeError
 from lesion_edge.manifest import load_manifest
 from lesion_edge.monitor import (
@@ -24,6 +23,7 @@ from lesion_edge.monitor import (
     measure,
     reference_distributions,
 )
+from lesion_edge.prediction import Prediction
 
 if TYPE_CHECKING:
     from tests.conftest import FinishedCommand

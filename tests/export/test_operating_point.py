@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lesion_edge.classifier import apply_threshold
 from lesion_edge.intervals import SMALLEST_CLASS, bootstrap_interval
+from lesion_edge.prediction import apply_threshold
 from lesion_export.operating_point import (
     METHODS,
     Outputs,

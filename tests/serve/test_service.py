@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lesion_edge import Classifier
-from lesion_edge.classifier import Prediction
+from lesion_edge.prediction import Prediction
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("starlette")
