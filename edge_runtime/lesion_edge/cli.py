@@ -209,7 +209,8 @@ def infer() -> bool:
         return _fit_site(options, fit_site, 0.9 if target_sensitivity is None else target_sensitivity)
     if target_sensitivity is not None:
         raise LesionEdgeError("--target-sensitivity needs --fit-site, the side file to write")
-    from lesion_edge.inference import InferenceOptions, run
+    from lesion_edge.inference import run
+    from lesion_edge.inference_options import InferenceOptions
 
     return run(InferenceOptions(**options))
 

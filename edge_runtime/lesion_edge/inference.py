@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 from dataclasses import dataclass
 from itertools import chain
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lesion_edge.console import progress_bar, say
 from lesion_edge.errors import DriftAlarm, LesionEdgeError
 from lesion_edge.images import PassedOver, StdinPaths, find_images
+from lesion_edge.inference_options import InferenceOptions, check_options
 from lesion_edge.parallel import ordered_map
 
 if TYPE_CHECKING:
@@ -21,41 +20,11 @@ if TYPE_CHECKING:
     from lesion_edge.classifier import Classifier
     from lesion_edge.evaluation import Evaluation
     from lesion_edge.monitor import Monitor
-    from lesion_edge.output import Format, PredictionWriter
+    from lesion_edge.output import PredictionWriter
     from lesion_edge.prediction import Prediction
     from lesion_edge.resume import CompletedRows, Record
     from lesion_edge.structured_report import StructuredReportWriter
-    from lesion_edge.watch import Pace, Watcher
-
-
-@dataclass(frozen=True)
-class InferenceOptions:
-    """Options of one inference run, named as those of the command."""
-
-    paths: Sequence[str]
-    model: Path | None = None
-    output: Path | None = None
-    format: Format = "csv"
-    device: str = "auto"
-    variant: str | None = None
-    threads: int | None = None
-    batch_size: int | None = None
-    threshold: float | None = None
-    trust: Path | None = None
-    site: Path | None = None
-    evaluate: bool = False
-    heatmaps: Path | None = None
-    report: Path | None = None
-    sr: Path | None = None
-    sr_patient: bool = False
-    resume: bool = False
-    watch: bool = False
-    pace: Pace | None = None
-    """Waiting times of `watch`; None takes the usual ones."""
-    audit: Path | None = None
-    audit_paths: bool = False
-    monitor: Path | None = None
-    stop_on_drift: bool = False
+    from lesion_edge.watch import Watcher
 
 
 def run(options: InferenceOptions) -> bool:
@@ -67,7 +36,7 @@ def run(options: InferenceOptions) -> bool:
         KeyboardInterrupt: it was interrupted, and what is finished is written and counted.
         DriftAlarm: the images of late are unlike those of the release; what is finished is written and counted.
     """
-    _check(options)
+    check_options(options)
     stdin_paths = _stdin_paths(options.paths)
     passed_over = PassedOver()
     images = iter(()) if options.watch else _nonempty_images(options.paths, stdin_paths, passed_over)
@@ -325,50 +294,6 @@ def _predictions(
         yield from arrivals.answer(images, classify)
     else:
         yield from arrivals.predictions(classify)
-
-
-def _check(options: InferenceOptions) -> None:
-    if not options.paths:
-        raise LesionEdgeError("no PATH: name folders, files, or - for a list on standard input")
-    if options.resume and options.output is None:
-        raise LesionEdgeError("--resume needs --output, the file to go on with")
-    _check_folders(options)
-    if options.report is not None and (options.resume or options.watch):
-        raise LesionEdgeError("--report shows one whole run: it goes with neither --resume nor --watch")
-    if options.audit_paths and options.audit is None:
-        raise LesionEdgeError("--audit-paths needs --audit, the file for the lines")
-    if options.stop_on_drift and options.monitor is None:
-        raise LesionEdgeError("--stop-on-drift needs --monitor, the file for the state")
-    if options.sr is not None:
-        from lesion_edge.dicom import import_pydicom
-
-        import_pydicom()  # or there is no run
-    if options.sr_patient and options.sr is None:
-        raise LesionEdgeError("--sr-patient needs --sr, the folder for the reports")
-    if options.watch and "-" in options.paths:
-        raise LesionEdgeError("--watch needs a folder, not a list")
-    if options.watch:
-        find_images(options.paths)  # which refuses a path that does not exist; later on, it is waited for
-    if options.output is not None and options.output.exists() and not (options.resume or options.watch):
-        raise LesionEdgeError(f"{options.output} exists already: choose another --output or remove it")
-    if options.report is not None and options.report.exists():
-        raise LesionEdgeError(f"{options.report} exists already: choose another --report or remove it")
-    if options.report is not None and not options.report.absolute().parent.is_dir():
-        raise LesionEdgeError(f"cannot write {options.report}: its folder does not exist")
-
-
-def _check_folders(options: InferenceOptions) -> None:
-    """Refuse a folder for heat maps or reports where they would be found as images."""
-    for name, folder in (("--heatmaps", options.heatmaps), ("--sr", options.sr)):
-        for path in options.paths:
-            if folder is not None and path != "-" and os.path.isdir(path):
-                images = os.path.realpath(path)
-                with contextlib.suppress(ValueError):  # several drives
-                    if os.path.commonpath([images, os.path.realpath(folder)]) == images:
-                        raise LesionEdgeError(
-                            f"{name} {folder} lies inside {path}, whose images are classified: "
-                            "choose a folder outside it"
-                        )
 
 
 def _stdin_paths(paths: Sequence[str]) -> StdinPaths | None:

@@ -18,7 +18,8 @@ from lesion_edge.color import adobe_rgb
 from lesion_edge.dicom import DicomFile
 from lesion_edge.errors import ImageError
 from lesion_edge.images import PassedOver, find_images
-from lesion_edge.inference import InferenceOptions, run
+from lesion_edge.inference import run
+from lesion_edge.inference_options import InferenceOptions
 from lesion_edge.preprocess import load_pixels
 from lesion_edge.watch import Pace, Watcher
 

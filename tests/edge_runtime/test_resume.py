@@ -16,7 +16,8 @@ import pytest
 from PIL import Image
 
 from lesion_edge import Classifier, LesionEdgeError, Prediction
-from lesion_edge.inference import InferenceOptions, run
+from lesion_edge.inference import run
+from lesion_edge.inference_options import InferenceOptions
 from lesion_edge.output import Format, PredictionWriter, read_predictions
 from lesion_edge.resume import CompletedRows, Record
 

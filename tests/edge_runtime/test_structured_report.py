@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from lesion_edge import Classifier, LesionEdgeError, Prediction
-from lesion_edge.inference import InferenceOptions, run
+from lesion_edge.inference import run
+from lesion_edge.inference_options import InferenceOptions
 
 pydicom = pytest.importorskip("pydicom")
 pytest.importorskip("onnxruntime")

@@ -16,7 +16,8 @@ from PIL import Image
 
 from lesion_edge import Classifier, LesionEdgeError, Prediction
 from lesion_edge.classifier import SHIPPED_BUNDLE
-from lesion_edge.inference import InferenceOptions, run
+from lesion_edge.inference import run
+from lesion_edge.inference_options import InferenceOptions
 from lesion_edge.resume import stamp_of
 from lesion_edge.watch import Pace, Watcher
 
@@ -181,7 +182,8 @@ import sys
 from pathlib import Path
 from lesion_edge.console import exit_codes
 from lesion_edge.classifier import SHIPPED_BUNDLE
-from lesion_edge.inference import InferenceOptions, run
+from lesion_edge.inference import run
+from lesion_edge.inference_options import InferenceOptions
 from lesion_edge.watch import Pace
 folder, model, output = sys.argv[1:]
 with exit_codes("lesion-infer"):
