@@ -108,6 +108,7 @@ def main() -> None:
     )
     parser.add_argument("--cache", type=Path, help="keeps the decoded images for the next time")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--save", type=Path, metavar="FOLDER", help="keeps the weights of each training")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         images = read_images(arguments.data, arguments.cache or Path(folder))
@@ -164,6 +165,9 @@ def leave_out(
     data = split(images, sources, settings, arguments.judged, arguments.folders)
     with tempfile.TemporaryDirectory() as work:
         trained = fit_robust(settings, data, Path(work), {})
+    if arguments.save:
+        arguments.save.mkdir(parents=True, exist_ok=True)
+        trained.model.save_weights(arguments.save / model_file(name, "+".join(sources), arguments.seed))
     common = {
         "config": name,
         "seed": arguments.seed,
@@ -180,6 +184,11 @@ def leave_out(
         record = common | {"left_out": source} | report(trained, rows, shrink(pixels, arguments.image_size))
         records.append(record | {"seconds": round(time.perf_counter() - start)})
     return records
+
+
+def model_file(config: str, sources: str, seed: int) -> str:
+    """Name of the file with the weights of a training."""
+    return f"{config.replace(' ', '_')}-{sources}-{seed}.weights.h5"
 
 
 def split(
