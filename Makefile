@@ -45,6 +45,7 @@ demo: $(READY)  ## generate images, train, export to int8, classify a folder the
 model: $(READY)  ## DATA=…/lesions.csv [WEIGHTS=FILE]: train the model that ships, export it, put it into the package
 	$(if $(DATA),,$(error make model DATA=…/lesions.csv WEIGHTS=…: which images?))
 	$(BIN)/lesion-train $(DATA) --output $(MODEL)/run --recipe robust --validation-split 0.15 --weights $(WEIGHTS) \
+	  --image-size 160 --set train_size_ratio=0.8 --set epochs=16 --set samples_per_epoch=5000 --set watched_images=60 \
 	  --data-license "$(DATA_LICENSE)" $(if $(wildcard $(MODEL)/run),--resume)
 	$(BIN)/lesion-export $(MODEL)/run --output $(MODEL)/bundle --quantize --card-notes models/robust/card_notes.md
 	$(BIN)/python -m lesion_export.ship $(MODEL)/bundle --output $(SHIPPED)
