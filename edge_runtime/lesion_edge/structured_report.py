@@ -104,6 +104,9 @@ class StructuredReportWriter:
         )
 
     def _report(self, prediction: Prediction, header: Any, frame: int | None) -> Any:
+        from pydicom import config
+        from pydicom.datadict import dictionary_VR
+        from pydicom.dataelem import DataElement
         from pydicom.dataset import Dataset, FileMetaDataset
         from pydicom.uid import UID, ExplicitVRLittleEndian
 
@@ -120,7 +123,9 @@ class StructuredReportWriter:
         report.SOPClassUID = ENHANCED_SR
         report.SOPInstanceUID = _uid("report", *answer)
         for name in (*PATIENT, *STUDY):
-            setattr(report, name, str(header.get(name) or "") if self._with_patient else "")
+            value = str(header.get(name) or "") if self._with_patient else ""
+            # As it stands there, the standard's or not: it is the archive that knows the patient by it.
+            report[name] = DataElement(name, dictionary_VR(name), value, validation_mode=config.IGNORE)
         report.StudyInstanceUID = header.StudyInstanceUID
         report.Modality = "SR"
         report.SeriesInstanceUID = _uid("series", header.StudyInstanceUID, *self._parameters.values())

@@ -130,14 +130,18 @@ def test_highdicom_finds_the_measurement(reports: dict[str, Path]) -> None:
         assert len(report.content.get_observer_contexts()) == 1
 
 
-def test_names_of_any_alphabet_are_copied_where_they_are_asked_for(bundle: Path, tmp_path: Path) -> None:
+def test_patients_are_copied_as_they_stand_where_they_are_asked_for(bundle: Path, tmp_path: Path) -> None:
     content = dataset(RGB, "RGB", SpecificCharacterSet="ISO_IR 100", PatientName="Müller^Özgül")
-    (tmp_path / "a.dcm").write_bytes(encoded(content))
+    content.PatientBirthDate, content.StudyDate = "19700131", "20260102"
+    # Many programs write dates as no standard has them.
+    (tmp_path / "a.dcm").write_bytes(encoded(content).replace(b"19700131", b"31.01.70"))
     classifier = Classifier(bundle)
     writer = StructuredReportWriter(tmp_path / "sr", [str(tmp_path)], classifier, with_patient=True)
     for prediction in classifier.predict([str(tmp_path / "a.dcm")]):
         writer.write(prediction)
-    assert str(pydicom.dcmread(tmp_path / "sr" / "a.dcm.sr.dcm").PatientName) == "Müller^Özgül"
+    report = pydicom.dcmread(tmp_path / "sr" / "a.dcm.sr.dcm")
+    assert str(report.PatientName) == "Müller^Özgül"
+    assert (report.PatientBirthDate, report.StudyDate) == ("31.01.70", "20260102")
 
 
 def test_header_that_the_standard_does_not_allow_ends_no_run(bundle: Path, tmp_path: Path) -> None:
