@@ -125,6 +125,13 @@ def _add_output_options(group: argparse._ArgumentGroup) -> None:
         action="store_true",
         help="metrics against the class-named parent folders, with confidence intervals",
     )
+    add("--lesions", type=Path, metavar="LIST.csv", help="one answer per lesion, too: CSV with file,lesion")
+    add(
+        "--lesions-output",
+        type=Path,
+        metavar="FILE",
+        help="file for the answers of --lesions [default: NAME.lesions.csv beside --output]",
+    )
     add("--resume", action="store_true", help="complete an --output that was interrupted")
     add(
         "--watch", action="store_true", help="classify new images as they arrive, until Ctrl-C; completes --output"
@@ -216,16 +223,22 @@ def infer() -> bool:
 
 
 def _fit_site(options: dict[str, Any], output: Path, target_sensitivity: float) -> bool:
-    used = ("paths", "model", "device", "threads", "variant", "trust", "format")
-    if others := [name for name, value in options.items() if value and name not in used]:
-        raise LesionEdgeError(f"--fit-site only fits: it goes without --{', --'.join(others).replace('_', '-')}")
+    used = ("model", "device", "threads", "variant", "trust")
+    _refuse_others("--fit-site only fits: it", options, "paths", "format", *used)
     from lesion_edge.classifier import Classifier
     from lesion_edge.labeled import fit_site_file
 
-    arguments = {name: options[name] for name in used[1:-1]}
+    arguments = {name: options[name] for name in used}
     return fit_site_file(
         Classifier.load(arguments.pop("model"), **arguments), options["paths"], output, target_sensitivity
     )
+
+
+def _refuse_others(action: str, options: dict[str, Any], *used: str) -> None:
+    """Refuse what an action would ignore."""
+    if others := [name for name, value in options.items() if value and name not in used]:
+        names = ["PATH" if name == "paths" else f"--{name.replace('_', '-')}" for name in others]
+        raise LesionEdgeError(f"{action} goes without {', '.join(names)}")
 
 
 def _self_test(model: Path | None, device: str, variant: str | None, trust: Path | None) -> bool:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from lesion_edge.classifier import Classifier
     from lesion_edge.evaluation import Evaluation
+    from lesion_edge.lesions import Lesions
     from lesion_edge.monitor import Monitor
     from lesion_edge.output import PredictionWriter
     from lesion_edge.prediction import Prediction
@@ -96,29 +97,44 @@ class _Results:
             from lesion_edge.evaluation import Evaluation
 
             self.evaluation = Evaluation(classifier.manifest.class_names, classifier.manifest.positive_class)
+        self.lesions: Lesions | None = None
+        if options.lesions is not None:
+            from lesion_edge.lesions import Lesions
+
+            self.lesions = Lesions(options, classifier)
 
     def add(self, prediction: Prediction) -> None:
         """Count a prediction of this run."""
         self.summary.add(prediction)
-        if self.evaluation is not None:
-            self.evaluation.add(prediction)
+        self._add(prediction)
 
     def restore(self, prediction: Prediction) -> None:
         """Count a prediction that an earlier run wrote."""
         self.summary.add_earlier(prediction)
+        self._add(prediction)
+
+    def _add(self, prediction: Prediction) -> None:
         if self.evaluation is not None:
             self.evaluation.add(prediction)
+        if self.lesions is not None:
+            self.lesions.add(prediction)
 
     def show(self, interrupted: bool) -> None:
-        """Print the summary, and the evaluation, of an interrupted run only where nothing else ends it."""
+        """Print the summary; give evaluation and lesions of an interrupted run only where nothing else ends it."""
         say(self.summary.table() if sys.stderr.isatty() else self.summary.line())
         if self.evaluation is not None and (self._watch or not interrupted):
             say(self.evaluation.table())
+        if self.lesions is not None and (self._watch or not interrupted):
+            self.lesions.write()
 
     @property
     def complete(self) -> bool:
-        """Whether every image could be used, and be compared where an evaluation is asked for."""
-        return not self.summary.errors and not (self.evaluation is not None and self.evaluation.without_label)
+        """Whether every image could be used, and every one that evaluation or lesions need was there."""
+        return not (
+            self.summary.errors
+            or (self.evaluation is not None and self.evaluation.without_label)
+            or (self.lesions is not None and not self.lesions.complete)
+        )
 
 
 def _drain(

@@ -46,6 +46,8 @@ class InferenceOptions:
     audit_paths: bool = False
     monitor: Path | None = None
     stop_on_drift: bool = False
+    lesions: Path | None = None
+    lesions_output: Path | None = None
 
 
 def check_options(options: InferenceOptions) -> None:
@@ -61,6 +63,8 @@ def check_options(options: InferenceOptions) -> None:
     _check_folders(options)
     if options.report is not None and (options.resume or options.watch):
         raise LesionEdgeError("--report shows one whole run: it goes with neither --resume nor --watch")
+    if options.lesions_output is not None and options.lesions is None:
+        raise LesionEdgeError("--lesions-output needs --lesions, the list of files and their lesions")
     if options.audit_paths and options.audit is None:
         raise LesionEdgeError("--audit-paths needs --audit, the file for the lines")
     if options.stop_on_drift and options.monitor is None:

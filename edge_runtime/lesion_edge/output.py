@@ -56,12 +56,12 @@ class PredictionWriter:
             except OSError as error:
                 raise LesionEdgeError(f"cannot write {path}: {error.strerror}") from None
         if kind == "csv" and not resume_at:
-            self._write(_csv_row(self._columns))
+            self._write(csv_row(self._columns))
 
     def add(self, prediction: Prediction) -> None:
         """Write one prediction as one row."""
         if self._kind == "csv":
-            self._write(_csv_row(_cells(prediction, self._columns)))
+            self._write(csv_row(_cells(prediction, self._columns)))
         else:
             self._write(json_line(prediction, self._columns))
 
@@ -118,7 +118,7 @@ def read_predictions(path: Path, kind: Format, class_names: Sequence[str]) -> It
         with path.open("rb") as file:
             # Whatever has no whole row yet must not be overwritten unless it is the beginning of one.
             start = file.read(1 << 16)
-            first = (_csv_row(names) if kind == "csv" else '{"path": "').encode()
+            first = (csv_row(names) if kind == "csv" else '{"path": "').encode()
             if not (start.startswith(first) or first.startswith(start)):
                 raise ValueError
             file.seek(0)
@@ -185,7 +185,8 @@ def _cells(prediction: Prediction, names: Sequence[str]) -> list[str | float | N
     ]
 
 
-def _csv_row(cells: Sequence[str | float | None]) -> str:
+def csv_row(cells: Sequence[str | float | None]) -> str:
+    """Cells as a row of CSV, with its line break; None is an empty cell."""
     # Before Python 3.13, csv quotes a carriage return in a cell only where one ends the rows as well.
     row = io.StringIO(newline="")
     csv.writer(row, lineterminator="\r\n").writerow(cells)
