@@ -178,6 +178,13 @@ def _add_other_actions(group: argparse._ArgumentGroup) -> None:
         help="versions, providers and CPU features of this device, and the self-test",
     )
     add(
+        "--benchmark",
+        nargs="?",
+        const="full",
+        choices=("full", "quick"),
+        help="time each variant and compare its answers, for two minutes or, quick, for seconds [default: full]",
+    )
+    add(
         "--completion",
         action=_PrintCompletion,
         choices=("bash", "zsh", "fish", "powershell"),
@@ -211,6 +218,14 @@ def infer() -> bool:
         )
     if self_test:
         return _self_test(options["model"], options["device"], options["variant"], options["trust"])
+    effort = options.pop("benchmark")
+    if effort is not None:
+        _refuse_others(
+            "--benchmark", options, "model", "device", "threads", "variant", "trust", "format", "batch_size"
+        )
+        from lesion_edge.benchmark import benchmark
+
+        return benchmark(options, effort)
     fit_site, target_sensitivity = options.pop("fit_site"), options.pop("target_sensitivity")
     if fit_site is not None:
         return _fit_site(options, fit_site, 0.9 if target_sensitivity is None else target_sensitivity)

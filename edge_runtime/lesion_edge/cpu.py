@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,8 @@ FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimd", "
 
 CPUINFO = Path("/proc/cpuinfo")
 """Where Linux describes the CPU."""
+DEVICE_TREE = Path("/proc/device-tree/model")
+"""Where Linux names the board, on ARM."""
 
 
 def available_cpus(cgroups: Path = CGROUPS, own_cgroups: Path = OWN_CGROUPS) -> int:
@@ -37,6 +40,15 @@ def cpu_features(cpuinfo: Path = CPUINFO) -> list[str]:
 def has_bfloat16(cpuinfo: Path = CPUINFO) -> bool:
     """Whether the CPU multiplies bfloat16 natively, as far as Linux tells."""
     return bool({"avx512_bf16", "amx_bf16", "bf16"} & _flags(cpuinfo))
+
+
+def cpu_model(cpuinfo: Path = CPUINFO, device_tree: Path = DEVICE_TREE) -> str:
+    """Name of the CPU, or of the board that it is on; `unknown` where the system does not tell."""
+    for line in _text(cpuinfo).splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() == "model name":
+            return value.strip()
+    return _text(device_tree).strip("\0\n") or platform.processor() or "unknown"
 
 
 def _flags(cpuinfo: Path) -> set[str]:

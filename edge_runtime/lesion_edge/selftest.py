@@ -19,7 +19,7 @@ from lesion_edge.prediction import label_outputs
 from lesion_edge.preprocess import Resize, load_pixels
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -101,15 +101,7 @@ def self_test(classifier: Classifier) -> SelfTest:
     if not expected:
         raise LesionEdgeError(f"the bundle has no self-test for {classifier.variant}: export it again")
     outputs = _golden_outputs(classifier.run, manifest.image_size, manifest.resize)
-    differences = []
-    for name in [name for name in OUTPUTS if name in outputs or name in expected]:
-        values, released = outputs.get(name, np.empty(0)), np.array(expected.get(name), np.float32)
-        if values.shape != released.shape:
-            raise LesionEdgeError("the bundle's self-test is of another version: export it again")
-        # The score of what is far from all lesions is large, and so is its rounding.
-        unit = np.maximum(np.abs(released), 1) if name == "outlier" else np.float32(1)
-        differences.append(float((np.abs(values - released) / unit).max()))
-    difference, tolerance = float(np.max(differences)), float(expected["tolerance"])
+    difference, tolerance = largest_difference(outputs, expected), float(expected["tolerance"])
     present: dict[str, Any] = {
         "class_names": list(manifest.class_names),
         "positive_class": manifest.positive_class,
@@ -132,6 +124,27 @@ def self_test(classifier: Classifier) -> SelfTest:
         if value != expected.get(name)
     ]
     return SelfTest(difference, tolerance, tuple(disagreements))
+
+
+def largest_difference(outputs: Mapping[str, NDArray[Any]], expected: Mapping[str, Any]) -> float:
+    """Largest |Δ| of outputs to those of the release; of the outlier score, relative where above 1.
+
+    Args:
+        outputs: of N images, by the names of `OUTPUTS`.
+        expected: those of the manifest for the same images.
+
+    Raises:
+        LesionEdgeError: they do not have the same outputs.
+    """
+    differences = []
+    for name in [name for name in OUTPUTS if name in outputs or name in expected]:
+        values, released = outputs.get(name, np.empty(0)), np.array(expected.get(name), np.float32)
+        if values.shape != released.shape:
+            raise LesionEdgeError("the bundle's self-test is of another version: export it again")
+        # The score of what is far from all lesions is large, and so is its rounding.
+        unit = np.maximum(np.abs(released), 1) if name == "outlier" else np.float32(1)
+        differences.append(float((np.abs(values - released) / unit).max()))
+    return float(np.max(differences))
 
 
 def _golden_outputs(
